@@ -1,0 +1,1 @@
+//! `network.*` metrics from the connection table.

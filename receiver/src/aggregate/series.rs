@@ -1,0 +1,1 @@
+//! Bounded sets of metric series.

@@ -1,0 +1,3 @@
+//! Bytes to events: pure, total, bounded.
+
+pub mod kernel;

@@ -1,0 +1,5 @@
+//! Who it was: look-ups in snapshots, never waiting.
+
+pub mod container;
+pub mod host;
+pub mod process;

@@ -1,0 +1,1 @@
+//! This host and this program as resources.

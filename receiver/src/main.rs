@@ -1,0 +1,2 @@
+//! netflume.
+fn main() {}

@@ -1,0 +1,5 @@
+//! Plain data that every stage shares; no behaviour beyond conversions.
+
+pub mod metrics;
+pub mod netflow;
+pub mod resource;

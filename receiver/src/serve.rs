@@ -1,0 +1,4 @@
+//! What others may ask of the running program.
+
+pub mod health;
+pub mod metrics;

@@ -1,0 +1,1 @@
+//! Recorded source bytes: the file format, its writer and its reader.

@@ -1,0 +1,1 @@
+//! Our own state, through the OpenTelemetry SDK.

@@ -1,0 +1,2 @@
+//! Set-up and test runner.
+fn main() {}
