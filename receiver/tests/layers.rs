@@ -23,8 +23,8 @@ const SHELL: &[&str] = &[
 
 fn rust_files(path: &Path, out: &mut Vec<PathBuf>) {
     if path.is_dir() {
-        for entry in std::fs::read_dir(path).unwrap() {
-            rust_files(&entry.unwrap().path(), out);
+        for entry in std::fs::read_dir(path).expect("a readable source folder") {
+            rust_files(&entry.expect("a readable entry").path(), out);
         }
     } else if path.extension().is_some_and(|e| e == "rs") {
         out.push(path.to_owned());
