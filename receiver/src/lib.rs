@@ -25,6 +25,7 @@ pub mod limits;
 pub mod model;
 pub mod otlp;
 pub mod pipeline;
+pub mod proto;
 pub mod serve;
 pub mod source;
 pub mod telemetry;

@@ -1,0 +1,19 @@
+//! The Hubble schemas under `proto/` into Rust, without `protoc`.
+
+use std::path::Path;
+
+const FILES: &[&str] = &["observer/observer.proto", "peer/peer.proto"];
+
+/// Writes one Rust file per protobuf package into `OUT_DIR`; `src/proto.rs` includes them.
+pub(crate) fn compile() -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let files: Vec<_> = FILES.iter().map(|file| root.join(file)).collect();
+    let schemas = protox::compile(&files, [&root])?;
+    tonic_prost_build::configure()
+        // A flow is thirty fields; without the box every response of the stream would be as large as its largest kind.
+        .boxed("observer.GetFlowsResponse.response_types.flow")
+        .boxed("observer.ExportEvent.response_types.flow")
+        .compile_fds(schemas)?;
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! The protobuf types of Hubble's APIs, made at build time from the schemas under `proto/`.
+//!
+//! They are the outer form only: flows live in [`crate::model`] and become these types when a client asks for them.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code; the schemas carry the comments"
+)]
+
+/// Package `flow`: flows, filters, agent and debug events.
+pub mod flow {
+    tonic::include_proto!("flow");
+}
+
+/// Package `observer`: the Observer service.
+pub mod observer {
+    tonic::include_proto!("observer");
+}
+
+/// Package `relay`: states of nodes behind a relay.
+pub mod relay {
+    tonic::include_proto!("relay");
+}
+
+/// Package `peer`: the Peer service.
+pub mod peer {
+    tonic::include_proto!("peer");
+}
