@@ -2,6 +2,8 @@
 
 pub mod logs;
 pub mod metrics;
+pub mod request;
 pub mod resource;
 pub mod semconv;
+pub mod text;
 pub mod wire;

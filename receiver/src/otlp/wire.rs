@@ -8,6 +8,8 @@
 //!
 //! [`KeyValue`]: https://github.com/open-telemetry/opentelemetry-proto/blob/v1.10.0/opentelemetry/proto/common/v1/common.proto
 
+use crate::otlp::text::Ascii;
+
 /// Wire type 0.
 const VARINT: u8 = 0;
 /// Wire type 1.
@@ -130,6 +132,13 @@ pub fn bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
+/// Writes the tag and length of a nested message of `length` bytes, which follow.
+#[inline]
+pub fn length_header(out: &mut Vec<u8>, field: u8, length: usize) {
+    out.push(tag(field, LENGTH));
+    varint(out, length as u64);
+}
+
 /// Writes the tag and length of a packed `fixed64` or `double` field; the elements follow by [`packed64_element`].
 pub fn packed64(out: &mut Vec<u8>, field: u8, elements: usize) {
     out.push(tag(field, LENGTH));
@@ -186,6 +195,17 @@ fn move_content(out: &mut Vec<u8>, from: usize, to: usize) {
 /// Writes `KeyValue { key, string_value }` as element of the repeated field `field`.
 #[inline]
 pub fn text_kv(out: &mut Vec<u8>, field: u8, key: Key, value: &str) {
+    string_kv(out, field, key, value.as_bytes());
+}
+
+/// Writes `KeyValue { key, string_value }`.
+#[inline]
+pub fn ascii_kv(out: &mut Vec<u8>, field: u8, key: Key, value: &Ascii) {
+    string_kv(out, field, key, value.as_bytes());
+}
+
+#[inline]
+fn string_kv(out: &mut Vec<u8>, field: u8, key: Key, value: &[u8]) {
     let any = 1 + varint_len(value.len() as u64) + value.len();
     let kv = key.0.len() + 1 + varint_len(any as u64) + any;
     if kv < 128 {
@@ -201,7 +221,7 @@ pub fn text_kv(out: &mut Vec<u8>, field: u8, key: Key, value: &str) {
         out.push(ANY_STRING);
         varint(out, value.len() as u64);
     }
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
 }
 
 /// Writes `KeyValue { key, int_value }`.
