@@ -1,5 +1,7 @@
 //! Plain data that every stage shares; no behaviour beyond conversions.
 
+pub mod cilium;
+pub mod flow;
 pub mod metrics;
 pub mod netflow;
 pub mod resource;

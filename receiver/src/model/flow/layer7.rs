@@ -1,0 +1,92 @@
+//! The layer-7 part of a flow: what a proxy's access log says.
+
+use crate::model::flow::names::L7FlowType;
+
+/// `flow.Layer7` and `flow.TraceContext`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Layer7 {
+    /// `type` (1).
+    pub kind: L7FlowType,
+    /// `latency_ns` (2): of a response whose request carried the same `X-Request-Id`; else zero.
+    pub latency_ns: u64,
+    /// The oneof `record`.
+    pub record: L7Record,
+    /// `trace_context.parent.trace_id` (flow field 30): 32 hexadecimal digits; empty when absent.
+    pub trace_id: Box<str>,
+}
+
+/// The oneof `record` of `flow.Layer7`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum L7Record {
+    /// No sub-record at all.
+    #[default]
+    None,
+    /// `dns` (100).
+    Dns(Dns),
+    /// `http` (101).
+    Http(Http),
+    /// `kafka` (102), agents up to 1.19.
+    Kafka(Kafka),
+    /// A generic proxy parser: has no protobuf form, only `Summary` shows it.
+    Generic(Generic),
+}
+
+/// `flow.DNS`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Dns {
+    /// `query` (1): with the trailing dot.
+    pub query: Box<str>,
+    /// `ips` (2).
+    pub ips: Vec<Box<str>>,
+    /// `ttl` (3): seconds.
+    pub ttl: u32,
+    /// `cnames` (4).
+    pub cnames: Vec<Box<str>>,
+    /// `observation_source` (5): `proxy` and the like.
+    pub observation_source: Box<str>,
+    /// `rcode` (6): RFC 6895.
+    pub rcode: u32,
+    /// `qtypes` (7): numbers; shown by [`super::texts::dns_type_name`].
+    pub qtypes: Vec<u16>,
+    /// `rrtypes` (8): numbers, of the answers.
+    pub rrtypes: Vec<u16>,
+}
+
+/// `flow.HTTP`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Http {
+    /// `code` (1): zero in requests.
+    pub code: u32,
+    /// `method` (2).
+    pub method: Box<str>,
+    /// `url` (3): a password in it is always replaced; query and user also, when redaction says so.
+    pub url: Box<str>,
+    /// `protocol` (4): `HTTP/1.1`.
+    pub protocol: Box<str>,
+    /// `headers` (5): sorted by key, one entry for each value.
+    pub headers: Vec<(Box<str>, Box<str>)>,
+}
+
+/// `flow.Kafka`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Kafka {
+    /// `error_code` (1).
+    pub error_code: i32,
+    /// `api_version` (2).
+    pub api_version: i32,
+    /// `api_key` (3): name of the request.
+    pub api_key: Box<str>,
+    /// `correlation_id` (4).
+    pub correlation_id: i32,
+    /// `topic` (5).
+    pub topic: Box<str>,
+}
+
+/// What a generic proxy parser logged.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Generic {
+    /// Name of the protocol.
+    pub protocol: Box<str>,
+    /// Fields, sorted by key.
+    pub fields: Vec<(Box<str>, Box<str>)>,
+}
