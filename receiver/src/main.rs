@@ -1,2 +1,83 @@
-//! netflume.
-fn main() {}
+//! `netflume`: dispatches a command, prints an error once, and turns the outcome into an exit status.
+//!
+//! 0: fine. 2: a bad command line or configuration. 1: anything else.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use netflume::cli::{self, Command};
+use netflume::config::exporters::Format;
+use netflume::config::{self, Config, ConfigError, Overrides};
+use netflume::pipeline;
+
+fn main() -> ExitCode {
+    let error = match dispatch(cli::parse()) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    // Where stderr itself is gone, nothing more can be said.
+    match error.downcast_ref::<ConfigError>() {
+        Some(ConfigError::Invalid(problems)) => {
+            let _gone = writeln!(io::stderr(), "{problems}");
+            ExitCode::from(2)
+        }
+        Some(ConfigError::Read { .. }) => {
+            let _gone = writeln!(io::stderr(), "netflume: {error:#}");
+            ExitCode::from(2)
+        }
+        None if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        None => {
+            let _gone = writeln!(io::stderr(), "netflume: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(options) => {
+            let config = load(options.config.as_deref(), options.output)?;
+            pipeline::run(config, options)
+        }
+        Command::Record(options) => {
+            let config = load(options.config.as_deref(), None)?;
+            pipeline::record(config, options)
+        }
+        Command::Replay(options) => {
+            let config = load(options.config.as_deref(), options.output)?;
+            pipeline::replay(config, options)
+        }
+        Command::Check(options) => {
+            let (text, warnings) = cli::check(&options)?;
+            warn(&warnings);
+            io::stdout().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor(options) => {
+            let config = load(options.config.as_deref(), None)?;
+            let text = cli::doctor::report(&config, options.json);
+            io::stdout().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn load(path: Option<&std::path::Path>, output: Option<Format>) -> Result<Config, ConfigError> {
+    let loaded = config::load(path, &cli::variable, Overrides { output })?;
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    warn(&warnings);
+    Ok(loaded.config)
+}
+
+fn warn(lines: &[String]) {
+    for line in lines {
+        let _gone = writeln!(io::stderr(), "netflume: ignored: {line}");
+    }
+}
+
+/// The reader of our output went away (`netflume check | head`): that is its good right.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

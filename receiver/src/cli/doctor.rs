@@ -1,0 +1,191 @@
+//! `netflume doctor`: what this machine offers, line by line, or as JSON.
+
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::config::cilium::Cilium;
+
+/// What was found about one thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What: `netflow`, `udp`, `cilium`.
+    pub name: &'static str,
+    /// Whether it can be used.
+    pub state: State,
+    /// By what it works, or what is missing.
+    pub detail: String,
+    /// What its absence or its second-best way costs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<String>,
+    /// How to get it, or the better way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// Whether a thing can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It works.
+    Ready,
+    /// It works in a second-best way.
+    Limited,
+    /// It is not on this machine; that may be just right.
+    Absent,
+    /// It is there and refuses us.
+    Blocked,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Limited => "limited",
+            Self::Absent => "absent",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// The machine in one line, and the findings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Kernel, architecture, rights.
+    pub machine: String,
+    /// In the order in which they are printed.
+    pub findings: Vec<Finding>,
+}
+
+/// Looks, and says what was found; as JSON if asked.
+#[must_use]
+pub fn report(config: &Config, json: bool) -> String {
+    let report = look(config);
+    if json {
+        let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
+        text.push('\n');
+        text
+    } else {
+        render(&report)
+    }
+}
+
+fn look(config: &Config) -> Report {
+    let uname = rustix::system::uname();
+    let cilium = config.receivers.cilium.clone().unwrap_or_default();
+    Report {
+        machine: format!(
+            "kernel {} {}",
+            uname.release().to_string_lossy(),
+            uname.machine().to_string_lossy()
+        ),
+        findings: vec![cilium_socket(&cilium)],
+    }
+}
+
+fn cilium_socket(cilium: &Cilium) -> Finding {
+    let path: &Path = &cilium.socket;
+    let shown = path.display();
+    let (state, detail, remedy) = match UnixStream::connect(path) {
+        Ok(_) => (State::Ready, format!("socket {shown} answers"), None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (State::Absent, format!("no socket at {shown}"), None)
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (
+            State::Blocked,
+            format!("socket {shown}: {error}"),
+            Some("run as root, or as a member of the socket's group".to_owned()),
+        ),
+        Err(error) => (
+            State::Blocked,
+            format!("socket {shown}: {error}"),
+            Some("is the Cilium agent running?".to_owned()),
+        ),
+    };
+    Finding {
+        name: "cilium",
+        state,
+        detail,
+        cost: None,
+        remedy,
+    }
+}
+
+/// Aligned columns: name, state, detail; cost and remedy on lines of their own below.
+fn render(report: &Report) -> String {
+    let mut text = format!("{}\n", report.machine);
+    let width = |of: fn(&Finding) -> &str| report.findings.iter().map(|f| of(f).len()).max();
+    let name_width = width(|f| f.name).unwrap_or_default();
+    let state_width = width(|f| f.state.as_str()).unwrap_or_default();
+    for finding in &report.findings {
+        let _infallible = writeln!(
+            text,
+            "{:name_width$}  {:state_width$}  {}",
+            finding.name,
+            finding.state.as_str(),
+            finding.detail
+        );
+        for (label, line) in [("costs", &finding.cost), ("to do", &finding.remedy)] {
+            if let Some(line) = line {
+                let indent = name_width + state_width + 4;
+                let _infallible = writeln!(text, "{:indent$}{label}: {line}", "");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_remedies_stand_below() {
+        let finding = |name, state, detail: &str, remedy: Option<&str>| Finding {
+            name,
+            state,
+            detail: detail.to_owned(),
+            cost: None,
+            remedy: remedy.map(str::to_owned),
+        };
+        let report = Report {
+            machine: "kernel 6.18 x86_64".to_owned(),
+            findings: vec![
+                finding("netflow", State::Ready, "task_file iterator", None),
+                finding(
+                    "udp",
+                    State::Limited,
+                    "kprobes",
+                    Some("kernel 6.3 or later"),
+                ),
+            ],
+        };
+        assert_eq!(
+            render(&report),
+            "\
+kernel 6.18 x86_64
+netflow  ready    task_file iterator
+udp      limited  kprobes
+                  to do: kernel 6.3 or later
+"
+        );
+    }
+
+    #[test]
+    fn a_missing_socket_is_absent_and_a_dead_one_blocked() {
+        let directory = tempfile::tempdir().unwrap();
+        let cilium = Cilium {
+            socket: directory.path().join("a.sock"),
+        };
+        assert_eq!(cilium_socket(&cilium).state, State::Absent);
+        drop(std::os::unix::net::UnixListener::bind(&cilium.socket).unwrap());
+        assert_eq!(cilium_socket(&cilium).state, State::Blocked);
+        std::fs::remove_file(&cilium.socket).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&cilium.socket).unwrap();
+        assert_eq!(cilium_socket(&cilium).state, State::Ready);
+    }
+}

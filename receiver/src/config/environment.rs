@@ -1,0 +1,277 @@
+//! The `OTEL_*` variables, by the OTLP exporter specification and the SDK's general variables.
+//!
+//! A variable counts where the file does not set its key; a signal's own variable wins over the generic one. An empty value
+//! is as if unset, and a wrong one is told and ignored, as the specification wants it.
+
+use crate::config::Config;
+use crate::config::expand::Variables;
+use crate::config::problem::{Cause, Problem};
+use crate::config::schema::{Applied, Kind, rows};
+use crate::config::tree::Node;
+use crate::config::value::{Allowed, Limits, Mismatch, Setting};
+
+/// How a variable's text becomes a value of its key.
+#[derive(Clone, Copy)]
+enum Form {
+    /// As in the file.
+    Plain,
+    /// Milliseconds.
+    Milliseconds,
+    /// `k1=v1,k2=v2`, values percent-encoded.
+    Pairs,
+    /// `true` in any case; all else is false.
+    Truth,
+}
+
+/// Last part of the variable's name, key below `exporters.otlp_grpc` or below one signal of it, form.
+const CLIENT: &[(&str, &str, Form)] = &[
+    ("ENDPOINT", "endpoint", Form::Plain),
+    ("COMPRESSION", "compression", Form::Plain),
+    ("TIMEOUT", "timeout", Form::Milliseconds),
+    ("HEADERS", "headers", Form::Pairs),
+    ("INSECURE", "tls.insecure", Form::Truth),
+    ("CERTIFICATE", "tls.ca_file", Form::Plain),
+    ("CLIENT_CERTIFICATE", "tls.cert_file", Form::Plain),
+    ("CLIENT_KEY", "tls.key_file", Form::Plain),
+];
+const SIGNALS: &[(&str, &str)] = &[
+    ("LOGS_", "logs."),
+    ("METRICS_", "metrics."),
+    ("TRACES_", "traces."),
+];
+
+/// Resource attributes that the variables give.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResourceVariables {
+    /// `OTEL_RESOURCE_ATTRIBUTES`, without `service.name` if `OTEL_SERVICE_NAME` is set.
+    pub attributes: Vec<(String, String)>,
+    /// `OTEL_SERVICE_NAME`, or `service.name` of the attributes.
+    pub service_name: Option<String>,
+}
+
+/// A variable that is set to something.
+fn value(variables: Variables<'_>, name: &str) -> Option<String> {
+    variables(name).filter(|value| !value.is_empty())
+}
+
+/// Whether a variable names a Collector.
+pub(super) fn names_endpoint(variables: Variables<'_>) -> bool {
+    ["", "LOGS_", "METRICS_", "TRACES_"]
+        .iter()
+        .any(|signal| value(variables, &format!("OTEL_EXPORTER_OTLP_{signal}ENDPOINT")).is_some())
+}
+
+/// Sets what the variables say and the file does not. Gives what was ignored, and why.
+pub(super) fn apply(config: &mut Config, variables: Variables<'_>, file: &Applied) -> Vec<Problem> {
+    let mut ignored = Vec::new();
+    if config.exporters.otlp_grpc.is_some() {
+        for (name, key, form) in CLIENT {
+            let common = format!("exporters.otlp_grpc.{key}");
+            if file.is_set(&common) {
+                continue;
+            }
+            set(
+                config,
+                variables,
+                &format!("OTEL_EXPORTER_OTLP_{name}"),
+                &common,
+                *form,
+                &mut ignored,
+            );
+            for (signal_name, signal_key) in SIGNALS {
+                let path = format!("exporters.otlp_grpc.{signal_key}{key}");
+                if !file.is_set(&path) {
+                    let name = format!("OTEL_EXPORTER_OTLP_{signal_name}{name}");
+                    set(config, variables, &name, &path, *form, &mut ignored);
+                }
+            }
+        }
+        for signal in ["", "LOGS_", "METRICS_", "TRACES_"] {
+            let name = format!("OTEL_EXPORTER_OTLP_{signal}PROTOCOL");
+            if let Some(protocol) = value(variables, &name)
+                && protocol != "grpc"
+            {
+                let text = format!(
+                    "found `{protocol}`, netflume speaks grpc only (port 4317 of a Collector); grpc is used"
+                );
+                ignored.push(problem(&name, Cause::Conflict(text)));
+            }
+        }
+    }
+    metrics(config, variables, file, &mut ignored);
+    config.resource = resource(variables, &mut ignored);
+    ignored
+}
+
+fn metrics(
+    config: &mut Config,
+    variables: Variables<'_>,
+    file: &Applied,
+    ignored: &mut Vec<Problem>,
+) {
+    let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+    if let Some(preference) = value(variables, name).filter(|_| !file.is_set("metrics.temporality"))
+    {
+        // `lowmemory` differs from `delta` only for asynchronous counters, of which there are none here.
+        let word = match preference.to_lowercase().as_str() {
+            "lowmemory" => "delta".to_owned(),
+            other => other.to_owned(),
+        };
+        if config
+            .metrics
+            .temporality
+            .set(&Node::Text(word), &Limits::Any)
+            .is_err()
+        {
+            let mismatch = Mismatch::of(
+                &Node::Text(preference),
+                Allowed::OneOf(&["cumulative", "delta", "lowmemory"]),
+            );
+            ignored.push(problem(name, Cause::Value(mismatch)));
+        }
+    }
+    let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    if let Some(aggregation) = value(variables, name)
+        && !aggregation.eq_ignore_ascii_case("explicit_bucket_histogram")
+    {
+        let mismatch = Mismatch::of(&Node::Text(aggregation), "explicit_bucket_histogram");
+        ignored.push(problem(name, Cause::Value(mismatch)));
+    }
+}
+
+fn problem(variable: &str, cause: Cause) -> Problem {
+    Problem {
+        source: variable.to_owned(),
+        position: None,
+        path: String::new(),
+        cause,
+    }
+}
+
+fn set(
+    config: &mut Config,
+    variables: Variables<'_>,
+    name: &str,
+    path: &str,
+    form: Form,
+    ignored: &mut Vec<Problem>,
+) {
+    let Some(text) = value(variables, name) else {
+        return;
+    };
+    let node = match form {
+        Form::Plain => Node::Variable(text),
+        Form::Truth => Node::Flag(text.eq_ignore_ascii_case("true")),
+        Form::Milliseconds => match text.parse::<u64>() {
+            Ok(ms) => Node::Text(format!("{ms}ms")),
+            Err(_) => {
+                let mismatch = Mismatch::of(&Node::Text(text), "a whole number of milliseconds");
+                return ignored.push(problem(name, Cause::Value(mismatch)));
+            }
+        },
+        Form::Pairs => match pairs(&text) {
+            Some(pairs) => Node::Map(pairs.into_iter().map(|(k, v)| (k, Node::Text(v))).collect()),
+            None => {
+                // Headers hold credentials: the text itself is not shown.
+                let text = "not of the form `key1=value1,key2=value2` (values percent-encoded)";
+                return ignored.push(problem(name, Cause::Conflict(text.to_owned())));
+            }
+        },
+    };
+    let row = rows().find(|row| row.path == path);
+    if let Some(Kind::Value(limits, setting)) = row.map(|row| &row.kind)
+        && let Err(mismatch) = setting(config).set(&node, limits)
+    {
+        ignored.push(problem(name, Cause::Value(mismatch)));
+    }
+}
+
+fn resource(variables: Variables<'_>, ignored: &mut Vec<Problem>) -> ResourceVariables {
+    let name = "OTEL_RESOURCE_ATTRIBUTES";
+    let mut attributes = Vec::new();
+    if let Some(text) = value(variables, name) {
+        // The specification: on any error the whole value is discarded.
+        match pairs(&text) {
+            Some(pairs) => attributes = pairs,
+            None => {
+                let mismatch = Mismatch::of(
+                    &Node::Text(text),
+                    "`key1=value1,key2=value2` with percent-encoded values",
+                );
+                ignored.push(problem(name, Cause::Value(mismatch)));
+            }
+        }
+    }
+    let from_attributes = attributes
+        .iter()
+        .rposition(|(key, _)| key == "service.name")
+        .map(|n| attributes[n].1.clone());
+    attributes.retain(|(key, _)| key != "service.name");
+    ResourceVariables {
+        attributes,
+        service_name: value(variables, "OTEL_SERVICE_NAME").or(from_attributes),
+    }
+}
+
+/// Reads `k1=v1,k2=v2` in the form of W3C baggage: blanks around names and values do not count, values are percent-encoded.
+/// `None`: it is not of that form.
+#[must_use]
+pub fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            let key = percent_decoded(key.trim())?;
+            (!key.is_empty()).then_some((key, percent_decoded(value.trim())?))
+        })
+        .collect()
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(if byte == b'%' {
+            let digits = [bytes.next()?, bytes.next()?].map(|digit| char::from(digit).to_digit(16));
+            u8::try_from(digits[0]? * 16 + digits[1]?).ok()?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_read_as_baggage() {
+        let read = |text: &str| pairs(text).map(|pairs| format!("{pairs:?}"));
+        assert_eq!(
+            read("a=1, b = x%20y%2C ,c=d=e,").as_deref(),
+            Some(r#"[("a", "1"), ("b", "x y,"), ("c", "d=e")]"#)
+        );
+        for wrong in ["a", "=1", "a=%4", "a=%zz", "a=%ff"] {
+            assert_eq!(pairs(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn service_name_variable_wins_over_the_attribute() {
+        let variables = |name: &str| match name {
+            "OTEL_RESOURCE_ATTRIBUTES" => {
+                Some("service.name=a,deployment.environment.name=test".to_owned())
+            }
+            "OTEL_SERVICE_NAME" => Some("b".to_owned()),
+            _ => None,
+        };
+        let resource = resource(&variables, &mut Vec::new());
+        assert_eq!(resource.service_name.as_deref(), Some("b"));
+        assert_eq!(
+            resource.attributes,
+            [("deployment.environment.name".into(), "test".into())]
+        );
+    }
+}
