@@ -119,31 +119,34 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(text: &str, expected: Result<Option<Node>, ExpandError>) {
-        assert_eq!(expand_text(text, &variables), expected, "{text}");
+    fn check(text: &str, expected: &Result<Option<Node>, ExpandError>) {
+        assert_eq!(&expand_text(text, &variables), expected, "{text}");
     }
 
     #[test]
     fn variables_are_replaced_and_a_lone_one_has_no_type_yet() {
-        check("plain", Ok(None));
-        check("${env:PORT}", Ok(Some(Node::Variable("4317".into()))));
-        check("${PORT}", Ok(Some(Node::Variable("4317".into()))));
+        check("plain", &Ok(None));
+        check("${env:PORT}", &Ok(Some(Node::Variable("4317".into()))));
+        check("${PORT}", &Ok(Some(Node::Variable("4317".into()))));
         check(
             "${env:HOST}:${env:PORT}",
-            Ok(Some(Node::Text("collector:4317".into()))),
+            &Ok(Some(Node::Text("collector:4317".into()))),
         );
-        check("${env:NONE:-x:-y}", Ok(Some(Node::Variable("x:-y".into()))));
-        check("${env:EMPTY:-x}", Ok(Some(Node::Variable(String::new()))));
-        check("a$$b $c", Ok(Some(Node::Text("a$b $c".into()))));
+        check(
+            "${env:NONE:-x:-y}",
+            &Ok(Some(Node::Variable("x:-y".into()))),
+        );
+        check("${env:EMPTY:-x}", &Ok(Some(Node::Variable(String::new()))));
+        check("a$$b $c", &Ok(Some(Node::Text("a$b $c".into()))));
     }
 
     #[test]
     fn what_cannot_be_expanded_says_why() {
-        check("${env:NONE}", Err(ExpandError::Unset("NONE".into())));
-        check("${env:HOST", Err(ExpandError::Open));
+        check("${env:NONE}", &Err(ExpandError::Unset("NONE".into())));
+        check("${env:HOST", &Err(ExpandError::Open));
         check(
             "${file:/etc/x}",
-            Err(ExpandError::Form("file:/etc/x".into())),
+            &Err(ExpandError::Form("file:/etc/x".into())),
         );
         assert_eq!(
             ExpandError::Unset("A".into()).to_string(),

@@ -316,7 +316,7 @@ impl Setting for Vec<String> {
     }
 
     fn show(&self, _: &Limits) -> Option<String> {
-        let texts: Vec<_> = self.iter().map(|text| show_text(text)).collect();
+        let texts: Self = self.iter().map(|text| show_text(text)).collect();
         Some(format!("[{}]", texts.join(", ")))
     }
 
