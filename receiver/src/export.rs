@@ -4,6 +4,8 @@ use bytes::Bytes;
 
 pub mod client;
 pub mod console;
+pub mod endpoint;
+pub mod options;
 pub mod queue;
 pub mod retry;
 
