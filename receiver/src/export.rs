@@ -5,9 +5,14 @@ use bytes::Bytes;
 pub mod client;
 pub mod console;
 pub mod endpoint;
+pub mod exporter;
 pub mod options;
-pub mod queue;
+mod pack;
+mod queue;
 pub mod retry;
+mod split;
+pub mod status;
+pub mod tls;
 
 /// What a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +23,18 @@ pub enum Signal {
     Metrics,
     /// `ExportTraceServiceRequest`, counted in spans.
     Traces,
+}
+
+impl Signal {
+    /// The name in lines, metrics and options.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+            Self::Traces => "traces",
+        }
+    }
 }
 
 /// One OTLP request, encoded.

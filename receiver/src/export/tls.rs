@@ -1,0 +1,211 @@
+//! TLS settings to what the gRPC channel is built with. Files are read once, at start.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{self, CryptoProvider};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use crate::export::options::TlsOptions;
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("tls.{key} {path}: {source}")]
+    File {
+        /// The option.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file holds no PEM.
+    #[error("tls.{key} {path} holds no PEM block of kind {expected}")]
+    Pem {
+        /// The option.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        expected: &'static str,
+    },
+    /// Half of what mutual TLS needs.
+    #[error("tls.{given} is set without tls.{missing}; mutual TLS needs both")]
+    Half {
+        /// The option that is there.
+        given: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
+    /// Contradictory options.
+    #[error(
+        "tls.ca_file and tls.insecure_skip_verify exclude each other: one says whom to trust, the other to trust anyone"
+    )]
+    Contradiction,
+    /// The TLS library refuses.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// Adds TLS to an endpoint.
+///
+/// # Errors
+/// When a file cannot be read or holds something else, or the options contradict each other.
+pub(crate) fn secure(endpoint: Endpoint, options: &TlsOptions) -> Result<Endpoint, TlsError> {
+    let mut tls = ClientTlsConfig::new();
+    if let Some(name) = &options.server_name_override {
+        tls = tls.domain_name(name);
+    }
+    match (&options.cert_file, &options.key_file) {
+        (Some(cert), Some(key)) => {
+            let cert = read("cert_file", cert, "CERTIFICATE")?;
+            let key = read("key_file", key, "PRIVATE KEY")?;
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
+        (Some(_), None) => {
+            return Err(TlsError::Half {
+                given: "cert_file",
+                missing: "key_file",
+            });
+        }
+        (None, Some(_)) => {
+            return Err(TlsError::Half {
+                given: "key_file",
+                missing: "cert_file",
+            });
+        }
+        (None, None) => {}
+    }
+    let built = match (&options.ca_file, options.insecure_skip_verify) {
+        (Some(_), true) => return Err(TlsError::Contradiction),
+        (None, true) => endpoint.tls_config_with_verifier(tls, Arc::new(TrustAnyone::new())),
+        (Some(file), false) => {
+            let authorities = Certificate::from_pem(read("ca_file", file, "CERTIFICATE")?);
+            endpoint.tls_config(tls.ca_certificate(authorities))
+        }
+        (None, false) => endpoint.tls_config(tls.with_native_roots()),
+    };
+    built.map_err(|error| TlsError::Setup(crate::export::client::causes(&error)))
+}
+
+fn read(key: &'static str, path: &Path, expected: &'static str) -> Result<Vec<u8>, TlsError> {
+    let path = path.to_owned();
+    let pem = match std::fs::read(&path) {
+        Ok(pem) => pem,
+        Err(source) => return Err(TlsError::File { key, path, source }),
+    };
+    // "PRIVATE KEY" also ends the names of the older kinds: "RSA PRIVATE KEY".
+    let marker = format!("{expected}-----");
+    if !String::from_utf8_lossy(&pem).contains(&marker) {
+        return Err(TlsError::Pem {
+            key,
+            path,
+            expected,
+        });
+    }
+    Ok(pem)
+}
+
+/// Accepts any certificate, but still checks that its owner made the handshake.
+#[derive(Debug)]
+struct TrustAnyone(Arc<CryptoProvider>);
+
+impl TrustAnyone {
+    fn new() -> Self {
+        let default = || Arc::new(crypto::ring::default_provider());
+        Self(
+            CryptoProvider::get_default()
+                .cloned()
+                .unwrap_or_else(default),
+        )
+    }
+}
+
+impl ServerCertVerifier for TrustAnyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(options: &TlsOptions) -> String {
+        secure(Endpoint::from_static("https://localhost:4317"), options)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty.pem");
+        std::fs::write(&empty, "nothing").unwrap();
+        let missing = TlsOptions {
+            ca_file: Some(dir.path().join("missing.pem")),
+            ..TlsOptions::default()
+        };
+        assert!(error(&missing).contains("tls.ca_file") && error(&missing).contains("missing.pem"));
+        let no_pem = TlsOptions {
+            ca_file: Some(empty.clone()),
+            ..TlsOptions::default()
+        };
+        assert!(error(&no_pem).contains("no PEM block of kind CERTIFICATE"));
+        let half = TlsOptions {
+            cert_file: Some(empty.clone()),
+            ..TlsOptions::default()
+        };
+        assert!(error(&half).contains("tls.cert_file is set without tls.key_file"));
+        let both = TlsOptions {
+            ca_file: Some(empty),
+            insecure_skip_verify: true,
+            ..TlsOptions::default()
+        };
+        assert!(error(&both).contains("exclude each other"));
+    }
+}
