@@ -1,2 +1,106 @@
-//! Set-up and test runner.
-fn main() {}
+//! `cargo xtask`: the second of netflume's two commands is `cargo xtask test`.
+#![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
+
+mod fuzz;
+mod kernels;
+mod setup;
+mod steps;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use steps::Steps;
+use xtask::partner;
+use xtask::run::{command, run};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [PART...]      set-up, then everything that must pass, in the order below; with parts, only those
+  setup               installs what building and testing needs: Rust components, Debian packages, test partners
+  lint                fmt, clippy and doc
+  collector [CONFIG]  starts the OpenTelemetry Collector with otelcol-config/CONFIG.yaml (default: debug) until Ctrl-C
+  kernels [VERSION...] [--table]  runs the kernel tests under QEMU on Debian's 5.10, 6.1 and 6.12; --table prints the last results
+  fuzz [--seconds N] [TARGET...]  fuzzes the decoders (default: each for 20 s)
+  bench [ARG...]      benchmarks, on a quiet machine; arguments go to criterion
+
+parts of test:
+";
+
+/// What `cargo xtask test` does, in this order: name, meaning, action.
+const PARTS: &[(&str, &str, fn() -> Result<()>)] = &[
+    ("fmt", "formatting", || cargo("fmt --all --check")),
+    ("clippy", "lints, warnings are errors", || cargo("clippy --workspace --all-targets -- -D warnings")),
+    ("doc", "documentation, broken links are errors", doc),
+    ("unit", "unit, property, documentation and pipeline tests: no root, no network", || cargo("test --workspace")),
+    ("collector", "end to end into a real OpenTelemetry Collector (root)", || ignored("collector")),
+    ("kernel", "kernel programs on this machine's kernel (root)", || ignored("kernel")),
+    ("fuzz", "every fuzz target for a short while", || fuzz::run(&[])),
+    ("kernels", "the kernel tests on other kernels, under QEMU", || kernels::run(&[])),
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<()> {
+    let (name, rest) = args.split_first().map_or(("--help", args), |(name, rest)| (name.as_str(), rest));
+    match name {
+        "test" => test(rest),
+        "setup" => setup::run(),
+        "lint" => test(&["fmt".into(), "clippy".into(), "doc".into()]),
+        "collector" => collector(rest.first().map_or("debug", String::as_str)),
+        "kernels" if rest.iter().any(|arg| arg == "--table") => kernels::table(),
+        "kernels" => kernels::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "bench" => run(command("cargo bench --package netflume --").args(rest)),
+        "--help" | "-h" | "help" => {
+            print!("{HELP}");
+            for (name, meaning, _) in PARTS {
+                println!("  {name:<12}{meaning}");
+            }
+            Ok(())
+        }
+        other => bail!("unknown command `{other}`; `cargo xtask --help` lists them"),
+    }
+}
+
+fn test(parts: &[String]) -> Result<()> {
+    if let Some(unknown) = parts.iter().find(|part| !PARTS.iter().any(|(name, ..)| name == part)) {
+        bail!("unknown part `{unknown}`; `cargo xtask --help` lists them");
+    }
+    let mut steps = Steps::default();
+    if parts.is_empty() && !steps.step("setup", "what building and testing needs", setup::run) {
+        return steps.finish();
+    }
+    for (name, meaning, action) in PARTS.iter().filter(|(name, ..)| parts.is_empty() || parts.iter().any(|part| part == name)) {
+        steps.step(name, meaning, action);
+    }
+    steps.finish()
+}
+
+fn cargo(line: &str) -> Result<()> {
+    run(&mut command(&format!("cargo {line}")))
+}
+
+fn doc() -> Result<()> {
+    run(command("cargo doc --workspace --no-deps --quiet").env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The tests of one binary that plain `cargo test` leaves out because of what they need.
+fn ignored(name: &str) -> Result<()> {
+    setup::mounts()?;
+    cargo(&format!("test --package netflume-tests --test {name} -- --ignored --test-threads=1"))
+}
+
+fn collector(config: &str) -> Result<()> {
+    let program = partner::COLLECTOR.program()?;
+    run(command(&program.to_string_lossy()).arg(format!("--config=otelcol-config/{config}.yaml")))
+}

@@ -1,0 +1,75 @@
+//! Fuzzing on the pinned stable compiler: libFuzzer, with LLVM's coverage pass asked for by stable flags. `cargo fuzz` on a nightly works as well.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+use xtask::cache;
+use xtask::run::{self as cmd, command};
+
+/// Seconds for each target if none are asked for.
+const SECONDS: u64 = 20;
+
+/// libFuzzer reads coverage from these.
+const RUSTFLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// The target must be named, so that build scripts are not instrumented.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// `[--seconds N] [TARGET...]`
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let mut seconds = SECONDS;
+    let mut chosen = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seconds" => seconds = args.next().context("--seconds needs a number")?.parse().context("--seconds needs a number")?,
+            name => chosen.push(name.to_owned()),
+        }
+    }
+    let all = targets()?;
+    if let Some(unknown) = chosen.iter().find(|name| !all.contains(name)) {
+        bail!("unknown fuzz target `{unknown}`, known are {}", all.join(", "));
+    }
+    let mut build = command("cargo build --package netflume-fuzz --features libfuzzer --bins --target-dir target/fuzz");
+    build.args(["--target", TARGET]);
+    // Optimised for executions a second; overflow checks and debug assertions stay on.
+    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    cmd::run(&mut build)?;
+    let mut failed = Vec::new();
+    for name in all.iter().filter(|name| chosen.is_empty() || chosen.contains(name)) {
+        let fuzz = cache::root().join("tests/fuzz");
+        let corpus = fuzz.join("corpus").join(name);
+        let artifacts = fuzz.join("artifacts").join(name);
+        fs::create_dir_all(&corpus)?;
+        fs::create_dir_all(&artifacts)?;
+        let mut target = command(&format!("target/fuzz/{TARGET}/debug/{name}"));
+        target.arg(&corpus);
+        // Seeds are read, never written.
+        let seeds = cache::root().join("tests/fixtures").join(name);
+        if seeds.is_dir() {
+            target.arg(seeds);
+        }
+        target.arg(format!("-artifact_prefix={}/", artifacts.display()));
+        target.arg(format!("-max_total_time={seconds}"));
+        target.args(["-timeout=5", "-rss_limit_mb=1024", "-max_len=65536", "-verbosity=0", "-print_final_stats=1"]);
+        if cmd::run(&mut target).is_err() {
+            failed.push(name.as_str());
+        }
+    }
+    if !failed.is_empty() {
+        bail!("inputs that break a decoder, kept in tests/fuzz/artifacts: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// Their names: one file each.
+fn targets() -> Result<Vec<String>> {
+    let dir = cache::root().join("tests/fuzz/fuzz_targets");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        names.extend(entry?.path().file_stem().map(|name| name.to_string_lossy().into_owned()));
+    }
+    names.sort();
+    Ok(names)
+}

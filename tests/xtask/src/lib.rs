@@ -1,0 +1,5 @@
+//! What plain cargo cannot do: set-up of a fresh machine, test partners, other kernels. Used by `cargo xtask` and by the tests that need a partner.
+
+pub mod cache;
+pub mod partner;
+pub mod run;

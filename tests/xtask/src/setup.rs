@@ -1,0 +1,72 @@
+//! Makes a fresh machine able to build and test: Rust components, Debian packages, Go partners. Installs only what is missing and says what.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use xtask::partner;
+use xtask::run::{self as cmd, command, exists, is_root};
+
+/// A program that must be there, and the Debian package that has it.
+const PACKAGES: &[(&str, &str)] = &[
+    ("cc", "gcc"),
+    ("g++", "g++"),                             // libFuzzer
+    ("musl-gcc", "musl-tools"),                 // static binaries
+    ("qemu-system-x86_64", "qemu-system-x86"),  // other kernels
+    ("busybox", "busybox-static"),              // their user space
+    ("xz", "xz-utils"),                         // their modules
+    ("ip", "iproute2"),                         // network namespaces
+];
+
+/// The target of static binaries.
+pub(crate) const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// Everything, in order.
+pub(crate) fn run() -> Result<()> {
+    rust()?;
+    packages()?;
+    for partner in partner::ALL {
+        let program = partner.program()?;
+        println!("   {}: {}", partner.name, program.display());
+    }
+    Ok(())
+}
+
+/// The components of rust-toolchain.toml and the target of static binaries.
+pub(crate) fn rust() -> Result<()> {
+    cmd::run(&mut command("rustup --quiet toolchain install"))?;
+    cmd::run(&mut command(&format!("rustup --quiet target add {STATIC_TARGET}")))
+}
+
+/// Installs the Debian packages that are missing.
+pub(crate) fn packages() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(" ");
+    if !is_root() || !exists("apt-get") {
+        bail!("missing packages (Debian's names): {missing}; install them, on Debian: sudo apt-get install {missing}");
+    }
+    println!("   installing Debian packages: {missing}");
+    // Lists of a source that cannot be reached do not matter as long as the packages are found.
+    cmd::run(&mut command("apt-get -qq update")).or_else(|error| {
+        println!("   {error:#}; going on with the lists at hand");
+        anyhow::Ok(())
+    })?;
+    let install = format!("apt-get -qq install --yes --no-install-recommends {missing}");
+    cmd::run(command(&install).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Mounts what kernel programs are attached through, where a bare machine has not done so.
+pub(crate) fn mounts() -> Result<()> {
+    for (kind, place, probe) in [("tracefs", "/sys/kernel/tracing", "events"), ("bpf", "/sys/fs/bpf", "")] {
+        let mounted = match probe {
+            "" => std::fs::read_to_string("/proc/mounts")?.contains(place),
+            probe => Path::new(place).join(probe).exists(),
+        };
+        if !mounted && is_root() && Path::new(place).exists() {
+            cmd::run(&mut command(&format!("mount -t {kind} {kind} {place}")))?;
+        }
+    }
+    Ok(())
+}
