@@ -1,1 +1,6 @@
 //! Shared parts of the tests.
+
+pub mod agent;
+pub mod collector;
+pub mod otlp_json;
+pub mod wait;

@@ -9,7 +9,10 @@ use anyhow::{Context, Result};
 #[must_use]
 pub fn root() -> &'static Path {
     // tests/xtask, two levels below the root.
-    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap_or(Path::new("."))
 }
 
 /// `${XDG_CACHE_HOME:-~/.cache}/netflume`, made if missing.
@@ -35,6 +38,19 @@ pub fn lock(name: &str) -> Result<File> {
     let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
     file.lock()?;
     Ok(file)
+}
+
+/// Removes a folder and all in it, if it is there.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn remove(dir: &Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// FNV-1a, 64 bits: names a cache entry by its ingredients. Not against adversaries.

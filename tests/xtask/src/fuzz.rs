@@ -23,21 +23,37 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--seconds" => seconds = args.next().context("--seconds needs a number")?.parse().context("--seconds needs a number")?,
+            "--seconds" => {
+                seconds = args
+                    .next()
+                    .context("--seconds needs a number")?
+                    .parse()
+                    .context("--seconds needs a number")?
+            }
             name => chosen.push(name.to_owned()),
         }
     }
     let all = targets()?;
     if let Some(unknown) = chosen.iter().find(|name| !all.contains(name)) {
-        bail!("unknown fuzz target `{unknown}`, known are {}", all.join(", "));
+        bail!(
+            "unknown fuzz target `{unknown}`, known are {}",
+            all.join(", ")
+        );
     }
-    let mut build = command("cargo build --package netflume-fuzz --features libfuzzer --bins --target-dir target/fuzz");
+    let mut build = command(
+        "cargo build --package netflume-fuzz --features libfuzzer --bins --target-dir target/fuzz",
+    );
     build.args(["--target", TARGET]);
     // Optimised for executions a second; overflow checks and debug assertions stay on.
-    build.env("RUSTFLAGS", RUSTFLAGS).env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+    build
+        .env("RUSTFLAGS", RUSTFLAGS)
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
     cmd::run(&mut build)?;
     let mut failed = Vec::new();
-    for name in all.iter().filter(|name| chosen.is_empty() || chosen.contains(name)) {
+    for name in all
+        .iter()
+        .filter(|name| chosen.is_empty() || chosen.contains(name))
+    {
         let fuzz = cache::root().join("tests/fuzz");
         let corpus = fuzz.join("corpus").join(name);
         let artifacts = fuzz.join("artifacts").join(name);
@@ -52,13 +68,22 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
         target.arg(format!("-artifact_prefix={}/", artifacts.display()));
         target.arg(format!("-max_total_time={seconds}"));
-        target.args(["-timeout=5", "-rss_limit_mb=1024", "-max_len=65536", "-verbosity=0", "-print_final_stats=1"]);
+        target.args([
+            "-timeout=5",
+            "-rss_limit_mb=1024",
+            "-max_len=65536",
+            "-verbosity=0",
+            "-print_final_stats=1",
+        ]);
         if cmd::run(&mut target).is_err() {
             failed.push(name.as_str());
         }
     }
     if !failed.is_empty() {
-        bail!("inputs that break a decoder, kept in tests/fuzz/artifacts: {}", failed.join(", "));
+        bail!(
+            "inputs that break a decoder, kept in tests/fuzz/artifacts: {}",
+            failed.join(", ")
+        );
     }
     Ok(())
 }
@@ -68,7 +93,12 @@ fn targets() -> Result<Vec<String>> {
     let dir = cache::root().join("tests/fuzz/fuzz_targets");
     let mut names = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))? {
-        names.extend(entry?.path().file_stem().map(|name| name.to_string_lossy().into_owned()));
+        names.extend(
+            entry?
+                .path()
+                .file_stem()
+                .map(|name| name.to_string_lossy().into_owned()),
+        );
     }
     names.sort();
     Ok(names)

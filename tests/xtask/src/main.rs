@@ -1,8 +1,13 @@
 //! `cargo xtask`: the second of netflume's two commands is `cargo xtask test`.
-#![allow(clippy::print_stdout, reason = "a command line program talks to its terminal")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a command line program talks to its terminal"
+)]
 
+mod debian;
 mod fuzz;
 mod kernels;
+mod qemu;
 mod setup;
 mod steps;
 
@@ -27,16 +32,39 @@ cargo xtask COMMAND
 parts of test:
 ";
 
-/// What `cargo xtask test` does, in this order: name, meaning, action.
-const PARTS: &[(&str, &str, fn() -> Result<()>)] = &[
+/// Name, meaning and action of a part of `cargo xtask test`.
+type Part = (&'static str, &'static str, fn() -> Result<()>);
+
+/// What `cargo xtask test` does, in this order.
+const PARTS: &[Part] = &[
     ("fmt", "formatting", || cargo("fmt --all --check")),
-    ("clippy", "lints, warnings are errors", || cargo("clippy --workspace --all-targets -- -D warnings")),
+    ("clippy", "lints, warnings are errors", || {
+        cargo("clippy --workspace --all-targets -- -D warnings")
+    }),
     ("doc", "documentation, broken links are errors", doc),
-    ("unit", "unit, property, documentation and pipeline tests: no root, no network", || cargo("test --workspace")),
-    ("collector", "end to end into a real OpenTelemetry Collector (root)", || ignored("collector")),
-    ("kernel", "kernel programs on this machine's kernel (root)", || ignored("kernel")),
-    ("fuzz", "every fuzz target for a short while", || fuzz::run(&[])),
-    ("kernels", "the kernel tests on other kernels, under QEMU", || kernels::run(&[])),
+    (
+        "unit",
+        "unit, property, documentation and pipeline tests: no root, no network",
+        || cargo("test --workspace"),
+    ),
+    (
+        "collector",
+        "end to end into a real OpenTelemetry Collector (root)",
+        || ignored("collector"),
+    ),
+    (
+        "kernel",
+        "kernel programs on this machine's kernel (root)",
+        || ignored("kernel"),
+    ),
+    ("fuzz", "every fuzz target for a short while", || {
+        fuzz::run(&[])
+    }),
+    (
+        "kernels",
+        "the kernel tests on other kernels, under QEMU",
+        || kernels::run(&[]),
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -51,7 +79,9 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(args: &[String]) -> Result<()> {
-    let (name, rest) = args.split_first().map_or(("--help", args), |(name, rest)| (name.as_str(), rest));
+    let (name, rest) = args
+        .split_first()
+        .map_or(("--help", args), |(name, rest)| (name.as_str(), rest));
     match name {
         "test" => test(rest),
         "setup" => setup::run(),
@@ -73,14 +103,20 @@ fn dispatch(args: &[String]) -> Result<()> {
 }
 
 fn test(parts: &[String]) -> Result<()> {
-    if let Some(unknown) = parts.iter().find(|part| !PARTS.iter().any(|(name, ..)| name == part)) {
+    if let Some(unknown) = parts
+        .iter()
+        .find(|part| !PARTS.iter().any(|(name, ..)| name == part))
+    {
         bail!("unknown part `{unknown}`; `cargo xtask --help` lists them");
     }
     let mut steps = Steps::default();
     if parts.is_empty() && !steps.step("setup", "what building and testing needs", setup::run) {
         return steps.finish();
     }
-    for (name, meaning, action) in PARTS.iter().filter(|(name, ..)| parts.is_empty() || parts.iter().any(|part| part == name)) {
+    for (name, meaning, action) in PARTS
+        .iter()
+        .filter(|(name, ..)| parts.is_empty() || parts.iter().any(|part| part == name))
+    {
         steps.step(name, meaning, action);
     }
     steps.finish()
@@ -97,7 +133,9 @@ fn doc() -> Result<()> {
 /// The tests of one binary that plain `cargo test` leaves out because of what they need.
 fn ignored(name: &str) -> Result<()> {
     setup::mounts()?;
-    cargo(&format!("test --package netflume-tests --test {name} -- --ignored --test-threads=1"))
+    cargo(&format!(
+        "test --package netflume-tests --test {name} -- --ignored --test-threads=1"
+    ))
 }
 
 fn collector(config: &str) -> Result<()> {

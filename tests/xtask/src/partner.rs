@@ -45,9 +45,14 @@ impl Partner {
         let mut hash = Hash::default();
         for file in self.files {
             hash.add(file.as_bytes());
-            hash.add(&fs::read(source.join(file)).with_context(|| format!("cannot read {}/{file}", self.dir))?);
+            hash.add(
+                &fs::read(source.join(file))
+                    .with_context(|| format!("cannot read {}/{file}", self.dir))?,
+            );
         }
-        self.prepare.iter().for_each(|line| hash.add(line.as_bytes()));
+        self.prepare
+            .iter()
+            .for_each(|line| hash.add(line.as_bytes()));
         let cache = cache::dir()?;
         let program = cache.join(format!("{}-{}", self.name, hash.hex()));
         let _lock = cache::lock(self.name)?;
@@ -55,14 +60,20 @@ impl Partner {
             return Ok(program);
         }
         if !run::exists("go") {
-            bail!("{} is built with Go 1.25 or later, which is not installed: see https://go.dev/dl", self.name);
+            bail!(
+                "{} is built with Go 1.25 or later, which is not installed: see https://go.dev/dl",
+                self.name
+            );
         }
-        println!("   building {} from {}/ (once, some minutes) into {}", self.name, self.dir, cache.display());
+        println!(
+            "   building {} from {}/ (once, some minutes) into {}",
+            self.name,
+            self.dir,
+            cache.display()
+        );
         let start = Instant::now();
         let work = cache.join(format!("{}.build", self.name));
-        if work.exists() {
-            fs::remove_dir_all(&work)?;
-        }
+        cache::remove(&work)?;
         fs::create_dir_all(&work)?;
         for file in self.files {
             fs::copy(source.join(file), work.join(file))?;
@@ -71,9 +82,13 @@ impl Partner {
             run::run(run::command(line).current_dir(&work))?;
         }
         let build = "go build -trimpath -buildvcs=false -ldflags -s -o built .";
-        run::run(run::command(build).current_dir(&work).env("CGO_ENABLED", "0"))?;
+        run::run(
+            run::command(build)
+                .current_dir(&work)
+                .env("CGO_ENABLED", "0"),
+        )?;
         fs::rename(work.join("built"), &program)?;
-        fs::remove_dir_all(&work)?;
+        cache::remove(&work)?;
         println!("   built {} in {} s", self.name, start.elapsed().as_secs());
         Ok(program)
     }

@@ -39,7 +39,10 @@ pub fn shown(command: &Command) -> String {
 pub fn run(command: &mut Command) -> Result<()> {
     let text = shown(command);
     println!("   $ {text}");
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start: {text}"))?;
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start: {text}"))?;
     if !status.success() {
         bail!("failed ({status}): {text}");
     }
@@ -52,9 +55,16 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// It cannot be started or fails; the error carries what it wrote to standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let text = shown(command);
-    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start: {text}"))?;
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start: {text}"))?;
     if !out.status.success() {
-        bail!("failed ({}): {text}\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim_end());
+        bail!(
+            "failed ({}): {text}\n{}",
+            out.status,
+            String::from_utf8_lossy(&out.stderr).trim_end()
+        );
     }
     String::from_utf8(out.stdout).with_context(|| format!("not UTF-8: {text}"))
 }
@@ -64,24 +74,33 @@ pub fn output(command: &mut Command) -> Result<String> {
 pub fn exists(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps some programs where an unprivileged PATH does not look.
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir: PathBuf| dir.join(program).is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|dir: PathBuf| dir.join(program).is_file())
 }
 
-/// Runs a cargo build command and gives the executable it made for the target called `name`.
+/// Runs a cargo build command and gives the executables it made for the targets called `names`.
 ///
 /// # Errors
-/// The build fails or makes no such executable.
-pub fn cargo_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
+/// The build fails or does not make one of them.
+pub fn cargo_executables<const N: usize>(
+    command: &mut Command,
+    names: [&str; N],
+) -> Result<[PathBuf; N]> {
     command.arg("--message-format=json-render-diagnostics");
     let text = shown(command);
     println!("   $ {text}");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start: {text}"))?;
-    let mut found = None;
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).lines() {
-            let line = line?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start: {text}"))?;
+    let mut found = [const { None }; N];
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line?;
+        for (slot, name) in found.iter_mut().zip(names) {
+            // The library of the same name has no executable.
             if line.contains(&format!("\"name\":\"{name}\"")) {
-                found = json_string(&line, "executable").or(found);
+                *slot = json_string(&line, "executable").or(slot.take());
             }
         }
     }
@@ -89,7 +108,13 @@ pub fn cargo_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
     if !status.success() {
         bail!("failed ({status}): {text}");
     }
-    found.map(PathBuf::from).with_context(|| format!("made no executable called {name}: {text}"))
+    let mut made = [const { PathBuf::new() }; N];
+    for ((made, found), name) in made.iter_mut().zip(found).zip(names) {
+        *made = found
+            .map(PathBuf::from)
+            .with_context(|| format!("no executable called {name} was made: {text}"))?;
+    }
+    Ok(made)
 }
 
 /// The value of a string key in one line of cargo's messages. Paths there hold no escapes.
@@ -103,5 +128,7 @@ fn json_string(line: &str, key: &str) -> Option<String> {
 #[must_use]
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
-    Path::new("/proc/self").metadata().is_ok_and(|m| m.uid() == 0)
+    Path::new("/proc/self")
+        .metadata()
+        .is_ok_and(|m| m.uid() == 0)
 }

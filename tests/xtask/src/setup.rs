@@ -9,12 +9,12 @@ use xtask::run::{self as cmd, command, exists, is_root};
 /// A program that must be there, and the Debian package that has it.
 const PACKAGES: &[(&str, &str)] = &[
     ("cc", "gcc"),
-    ("g++", "g++"),                             // libFuzzer
-    ("musl-gcc", "musl-tools"),                 // static binaries
-    ("qemu-system-x86_64", "qemu-system-x86"),  // other kernels
-    ("busybox", "busybox-static"),              // their user space
-    ("xz", "xz-utils"),                         // their modules
-    ("ip", "iproute2"),                         // network namespaces
+    ("g++", "g++"),                            // libFuzzer
+    ("musl-gcc", "musl-tools"),                // static binaries
+    ("qemu-system-x86_64", "qemu-system-x86"), // other kernels
+    ("busybox", "busybox-static"),             // their user space
+    ("xz", "xz-utils"),                        // their modules
+    ("ip", "iproute2"),                        // network namespaces
 ];
 
 /// The target of static binaries.
@@ -34,18 +34,26 @@ pub(crate) fn run() -> Result<()> {
 /// The components of rust-toolchain.toml and the target of static binaries.
 pub(crate) fn rust() -> Result<()> {
     cmd::run(&mut command("rustup --quiet toolchain install"))?;
-    cmd::run(&mut command(&format!("rustup --quiet target add {STATIC_TARGET}")))
+    cmd::run(&mut command(&format!(
+        "rustup --quiet target add {STATIC_TARGET}"
+    )))
 }
 
 /// Installs the Debian packages that are missing.
 pub(crate) fn packages() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(program, _)| !exists(program))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let missing = missing.join(" ");
     if !is_root() || !exists("apt-get") {
-        bail!("missing packages (Debian's names): {missing}; install them, on Debian: sudo apt-get install {missing}");
+        bail!(
+            "missing packages (Debian's names): {missing}; install them, on Debian: sudo apt-get install {missing}"
+        );
     }
     println!("   installing Debian packages: {missing}");
     // Lists of a source that cannot be reached do not matter as long as the packages are found.
@@ -59,7 +67,10 @@ pub(crate) fn packages() -> Result<()> {
 
 /// Mounts what kernel programs are attached through, where a bare machine has not done so.
 pub(crate) fn mounts() -> Result<()> {
-    for (kind, place, probe) in [("tracefs", "/sys/kernel/tracing", "events"), ("bpf", "/sys/fs/bpf", "")] {
+    for (kind, place, probe) in [
+        ("tracefs", "/sys/kernel/tracing", "events"),
+        ("bpf", "/sys/fs/bpf", ""),
+    ] {
         let mounted = match probe {
             "" => std::fs::read_to_string("/proc/mounts")?.contains(place),
             probe => Path::new(place).join(probe).exists(),

@@ -12,7 +12,12 @@ pub(crate) struct Steps {
 
 impl Steps {
     /// Runs one step; whether it passed.
-    pub(crate) fn step(&mut self, name: &str, meaning: &str, action: impl FnOnce() -> Result<()>) -> bool {
+    pub(crate) fn step(
+        &mut self,
+        name: &str,
+        meaning: &str,
+        action: impl FnOnce() -> Result<()>,
+    ) -> bool {
         println!("==> {name}: {meaning}");
         let start = Instant::now();
         let error = action().err();
@@ -30,11 +35,18 @@ impl Steps {
     pub(crate) fn finish(self) -> Result<()> {
         println!("\nsummary");
         for (name, took, error) in &self.done {
-            let verdict = error.as_ref().map_or("passed".to_owned(), |error| format!("FAILED: {error}"));
+            let verdict = error
+                .as_ref()
+                .map_or("passed".to_owned(), |error| format!("FAILED: {error}"));
             println!("  {name:<12}{:>9}  {verdict}", shown(*took));
         }
         let total: Duration = self.done.iter().map(|(_, took, _)| *took).sum();
-        let failed: Vec<&str> = self.done.iter().filter(|(.., error)| error.is_some()).map(|(name, ..)| name.as_str()).collect();
+        let failed: Vec<&str> = self
+            .done
+            .iter()
+            .filter(|(.., error)| error.is_some())
+            .map(|(name, ..)| name.as_str())
+            .collect();
         if !failed.is_empty() {
             bail!("failed: {} ({} in all)", failed.join(", "), shown(total));
         }
@@ -45,5 +57,9 @@ impl Steps {
 
 fn shown(took: Duration) -> String {
     let seconds = took.as_secs_f64();
-    if seconds < 60.0 { format!("{seconds:.1} s") } else { format!("{} min {:02} s", took.as_secs() / 60, took.as_secs() % 60) }
+    if seconds < 60.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} min {:02} s", took.as_secs() / 60, took.as_secs() % 60)
+    }
 }

@@ -1,0 +1,3 @@
+//! End to end into a real OpenTelemetry Collector, started with the configuration that the README shows.
+
+mod harness;
