@@ -40,7 +40,7 @@ impl EncodedResource {
                 if let (&semconv::resource::HOST_NAME, Value::Text(text)) = (key, value) {
                     host_name = Some(text.clone());
                 }
-                wire::any_kv(out, ATTRIBUTES, key, any(value));
+                wire::any_kv(out, ATTRIBUTES, key, as_any(value));
             }
             for (key, value) in &resource.extra {
                 if key == semconv::resource::HOST_NAME {
@@ -57,7 +57,7 @@ impl EncodedResource {
 }
 
 /// A value of the model in the shape in which it is written.
-pub(crate) fn any(value: &Value) -> Any<'_> {
+pub(crate) fn as_any(value: &Value) -> Any<'_> {
     match value {
         Value::Text(text) => Any::Text(text),
         Value::Int(value) => Any::Int(*value),
