@@ -194,7 +194,7 @@ fn expected(metric: &Metric) -> Vec<WireMetric> {
 }
 
 /// The same normal form of what was written.
-fn single_points(metric: WireMetric) -> Vec<WireMetric> {
+fn single_points(metric: &WireMetric) -> Vec<WireMetric> {
     let with = |data| WireMetric {
         data: Some(data),
         ..metric.clone()
@@ -270,7 +270,7 @@ proptest! {
             for scope in decoded.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics) {
                 for metric in scope.metrics {
                     messages += 1;
-                    seen.extend(single_points(metric));
+                    seen.extend(single_points(&metric));
                 }
             }
             prop_assert_eq!((seen.len() - before) as u64, request.items);
