@@ -2,7 +2,10 @@
 //!
 //! They are the outer form only: flows live in [`crate::model`] and become these types when a client asks for them.
 
-#![allow(
+pub mod names;
+
+/// Package `flow`: flows, filters, agent and debug events.
+#[allow(
     missing_docs,
     unreachable_pub,
     unused_qualifications,
@@ -11,23 +14,48 @@
     clippy::restriction,
     reason = "generated code; the schemas carry the comments"
 )]
-
-/// Package `flow`: flows, filters, agent and debug events.
 pub mod flow {
     tonic::include_proto!("flow");
 }
 
 /// Package `observer`: the Observer service.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code; the schemas carry the comments"
+)]
 pub mod observer {
     tonic::include_proto!("observer");
 }
 
 /// Package `relay`: states of nodes behind a relay.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code; the schemas carry the comments"
+)]
 pub mod relay {
     tonic::include_proto!("relay");
 }
 
 /// Package `peer`: the Peer service.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code; the schemas carry the comments"
+)]
 pub mod peer {
     tonic::include_proto!("peer");
 }
