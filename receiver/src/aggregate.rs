@@ -1,5 +1,7 @@
 //! State over time: events and now in, records and metric points out.
 
+pub mod flow_filter;
+pub mod hubble;
 pub mod netflow;
 pub mod network_metrics;
 pub mod series;

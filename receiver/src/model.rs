@@ -5,3 +5,4 @@ pub mod flow;
 pub mod metrics;
 pub mod netflow;
 pub mod resource;
+pub mod uuid;

@@ -77,20 +77,33 @@ mod tests {
         let filter: FlowFilter = serde_json::from_str(text).unwrap();
         assert_eq!(filter.source_pod, ["default/"]);
         assert_eq!(filter.destination_port, ["80"]);
-        assert_eq!(filter.verdict, [Verdict::Dropped as i32, Verdict::Audit as i32]);
+        assert_eq!(
+            filter.verdict,
+            [Verdict::Dropped as i32, Verdict::Audit as i32]
+        );
         assert_eq!(filter.traffic_direction, [TrafficDirection::Egress as i32]);
         assert_eq!(filter.ip_version, [2]);
         assert_eq!(filter.drop_reason_desc, [DropReason::PolicyDenied as i32]);
         assert!(filter.tcp_flags[0].syn && !filter.tcp_flags[0].ack);
         assert!(filter.event_type[0].match_sub_type);
         let written = serde_json::to_string(&filter).unwrap();
-        assert!(written.contains(r#""verdict":["DROPPED","AUDIT"]"#), "{written}");
-        assert_eq!(serde_json::from_str::<FlowFilter>(&written).unwrap(), filter);
+        assert!(
+            written.contains(r#""verdict":["DROPPED","AUDIT"]"#),
+            "{written}"
+        );
+        assert_eq!(
+            serde_json::from_str::<FlowFilter>(&written).unwrap(),
+            filter
+        );
     }
 
     #[test]
     fn a_wrong_key_or_name_is_named() {
-        let wrong = |text| serde_json::from_str::<FlowFilter>(text).unwrap_err().to_string();
+        let wrong = |text| {
+            serde_json::from_str::<FlowFilter>(text)
+                .unwrap_err()
+                .to_string()
+        };
         assert!(wrong(r#"{"source_pot":[]}"#).contains("source_pot"));
         assert!(wrong(r#"{"verdict":["GONE"]}"#).contains("`GONE` is no Verdict"));
     }

@@ -1,0 +1,3 @@
+//! Hubble's metrics.
+mod options;
+pub use options::{ContextOption, DEFAULT_METRICS, HubbleOptions, MetricOptions};
