@@ -156,7 +156,7 @@ pub(super) fn compile(filter: &FlowFilter) -> Result<Vec<Check>, FilterError> {
     field!(ip_trace_id, values => Check::IpTraceId(values.clone()));
     field!(source_identity, values => Check::Identity(Source, values.clone()));
     field!(destination_identity, values => Check::Identity(Destination, values.clone()));
-    field!(protocol, values => Check::Protocol(each(values, |v| Protocol::parse(v))?));
+    field!(protocol, values => Check::Protocol(each(values, Protocol::parse)?));
     field!(tcp_flags, values => Check::TcpFlags(values.iter().map(flag_bits).collect()));
     field!(source_port, values => Check::Port(Source, each(values, |v| port("source_port", v))?));
     field!(destination_port, values => Check::Port(Destination, each(values, |v| port("destination_port", v))?));
@@ -174,11 +174,11 @@ pub(super) fn compile(filter: &FlowFilter) -> Result<Vec<Check>, FilterError> {
     field!(destination_cluster_name, values => Check::Cluster(Destination, named("destination_cluster_name", values)?));
     field!(interface, values => Check::Interface(values.clone()));
     field!(trace_id, values => Check::TraceId(values.clone()));
-    field!(uuid, values => Check::Uuid(each(values, |v| uuid(v))?));
+    field!(uuid, values => Check::Uuid(each(values, uuid)?));
     field!(source_label, values => Check::Labels(Source, each(values, |v| selector("source_label", v))?));
     field!(destination_label, values => Check::Labels(Destination, each(values, |v| selector("destination_label", v))?));
     field!(node_labels, values => Check::NodeLabels(each(values, |v| selector("node_labels", v))?));
-    http_field!(http_status_code, values => Check::HttpStatus(each(values, |v| status(v))?));
+    http_field!(http_status_code, values => Check::HttpStatus(each(values, status)?));
     http_field!(http_method, values => Check::HttpMethod(values.clone()));
     http_field!(http_header, values => Check::HttpHeader(values.clone()));
     http_field!(http_path, values => Check::HttpPath(each(values, |v| expression("http_path", v))?));
@@ -237,15 +237,11 @@ impl Check {
             }
             Self::Labels(end, selectors) => {
                 let labels = end.of(flow).labels().iter().map(AsRef::as_ref);
-                selectors
-                    .iter()
-                    .any(|selector| selector.matches(labels.clone()))
+                selectors.iter().any(|selector| selector.matches(&labels))
             }
             Self::NodeLabels(selectors) => {
                 let labels = node.labels.iter().map(String::as_str);
-                selectors
-                    .iter()
-                    .any(|selector| selector.matches(labels.clone()))
+                selectors.iter().any(|selector| selector.matches(&labels))
             }
             Self::Identity(end, identities) => identities.contains(&end.of(flow).identity),
             Self::Port(end, ports) => {
