@@ -8,7 +8,7 @@ pub mod endpoint;
 pub mod exporter;
 pub mod options;
 mod pack;
-mod queue;
+pub mod queue;
 pub mod retry;
 mod split;
 pub mod status;

@@ -6,6 +6,11 @@ use std::time::Duration;
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
 use crate::export::Signal;
+use crate::export::options::{
+    Compression, ExporterOptions, Headers, KeepaliveOptions, QueueOptions, RetryOptions,
+    SignalOptions, Sizer, TlsOptions,
+};
+use crate::otlp::request::MAX_REQUEST_BYTES;
 
 /// `exporters.otlp_grpc`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,11 +26,11 @@ pub struct OtlpGrpc {
     /// Encoded bytes of one request before compression; below the receiver's limit of 4 MiB.
     pub max_request_size: usize,
     /// HTTP/2 pings.
-    pub keepalive: Keepalive,
+    pub keepalive: KeepaliveOptions,
     /// The queue in memory.
-    pub sending_queue: SendingQueue,
+    pub sending_queue: QueueOptions,
     /// Attempts after the first.
-    pub retry_on_failure: Retry,
+    pub retry_on_failure: RetryOptions,
 }
 
 impl Default for OtlpGrpc {
@@ -35,15 +40,39 @@ impl Default for OtlpGrpc {
             logs: Override::default(),
             metrics: Override::default(),
             traces: Override::default(),
-            max_request_size: 3 << 20,
-            keepalive: Keepalive::default(),
-            sending_queue: SendingQueue::default(),
-            retry_on_failure: Retry::default(),
+            max_request_size: MAX_REQUEST_BYTES,
+            keepalive: KeepaliveOptions::default(),
+            sending_queue: QueueOptions::default(),
+            retry_on_failure: RetryOptions::default(),
         }
     }
 }
 
 impl OtlpGrpc {
+    /// What the exporter is started with.
+    #[must_use]
+    pub fn options(&self) -> ExporterOptions {
+        let signal = |signal| {
+            let client = self.client_for(signal);
+            SignalOptions {
+                endpoint: Some(client.endpoint),
+                tls: client.tls,
+                headers: Headers(client.headers),
+                compression: client.compression,
+                timeout: client.timeout,
+            }
+        };
+        ExporterOptions {
+            logs: signal(Signal::Logs),
+            metrics: signal(Signal::Metrics),
+            traces: signal(Signal::Traces),
+            keepalive: self.keepalive.clone(),
+            sending_queue: self.sending_queue.clone(),
+            retry_on_failure: self.retry_on_failure.clone(),
+            max_request_bytes: self.max_request_size,
+        }
+    }
+
     /// What counts for one signal.
     #[must_use]
     pub fn client_for(&self, signal: Signal) -> Client {
@@ -87,7 +116,7 @@ pub struct Client {
     /// Added to each request.
     pub headers: Vec<(String, String)>,
     /// Transport security.
-    pub tls: Tls,
+    pub tls: TlsOptions,
 }
 
 impl Default for Client {
@@ -97,46 +126,13 @@ impl Default for Client {
             compression: Compression::Gzip,
             timeout: Duration::from_secs(5),
             headers: Vec::new(),
-            tls: Tls::default(),
+            tls: TlsOptions::default(),
         }
     }
 }
 
-/// Of request bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// RFC 1952, the only one that every receiver knows.
-    #[default]
-    Gzip,
-    /// RFC 8878.
-    Zstd,
-    /// Sent as it is.
-    None,
-}
 choice!(Compression { Gzip = "gzip", Zstd = "zstd", None = "none" });
-
-/// Transport security.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Tls {
-    /// Plain text for an endpoint without a scheme.
-    pub insecure: bool,
-    /// PEM file with the authorities that the Collector's certificate is checked against; the system's if not set.
-    pub ca_file: Option<PathBuf>,
-    /// The same as text.
-    pub ca_pem: Option<String>,
-    /// Whether the system's authorities count beside `ca_file`.
-    pub include_system_ca_certs_pool: bool,
-    /// PEM file with our own certificate (mTLS).
-    pub cert_file: Option<PathBuf>,
-    /// The same as text.
-    pub cert_pem: Option<String>,
-    /// PEM file with its private key.
-    pub key_file: Option<PathBuf>,
-    /// The same as text.
-    pub key_pem: Option<String>,
-    /// The name that the Collector's certificate is checked for, if not that of the endpoint.
-    pub server_name_override: Option<String>,
-}
+choice!(Sizer { Requests = "requests", Items = "items", Bytes = "bytes" });
 
 /// Keys that count for one signal only.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -149,108 +145,14 @@ pub struct Override {
     pub timeout: Option<Duration>,
     /// As in [`Client`].
     pub headers: Option<Vec<(String, String)>>,
-    /// As in [`Tls`].
+    /// As in [`TlsOptions`].
     pub insecure: Option<bool>,
-    /// As in [`Tls`].
+    /// As in [`TlsOptions`].
     pub ca_file: Option<PathBuf>,
-    /// As in [`Tls`].
+    /// As in [`TlsOptions`].
     pub cert_file: Option<PathBuf>,
-    /// As in [`Tls`].
+    /// As in [`TlsOptions`].
     pub key_file: Option<PathBuf>,
-}
-
-/// HTTP/2 pings, which find a dead connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Between two pings. Zero: none.
-    pub time: Duration,
-    /// Until a ping without an answer ends the connection.
-    pub timeout: Duration,
-    /// Also while no request is under way.
-    pub permit_without_stream: bool,
-}
-
-impl Default for Keepalive {
-    fn default() -> Self {
-        Self {
-            time: Duration::from_secs(30),
-            timeout: Duration::from_secs(10),
-            permit_without_stream: true,
-        }
-    }
-}
-
-/// The queue in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SendingQueue {
-    /// Off: a request that cannot be sent at once is lost.
-    pub enabled: bool,
-    /// Requests under way at once.
-    pub num_consumers: usize,
-    /// What the queue holds, in the unit of `sizer`.
-    pub queue_size: u64,
-    /// The unit of `queue_size`.
-    pub sizer: Sizer,
-    /// Bytes that the queue holds at most, whatever `queue_size` allows.
-    pub max_bytes: u64,
-    /// Full queue: wait for room, or drop the new request.
-    pub block_on_overflow: bool,
-}
-
-impl Default for SendingQueue {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            num_consumers: 10,
-            queue_size: 1000,
-            sizer: Sizer::Requests,
-            max_bytes: 32 << 20,
-            block_on_overflow: false,
-        }
-    }
-}
-
-/// The unit of `queue_size`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Sizer {
-    /// Requests.
-    #[default]
-    Requests,
-    /// Log records, data points, spans.
-    Items,
-    /// Encoded bytes.
-    Bytes,
-}
-choice!(Sizer { Requests = "requests", Items = "items", Bytes = "bytes" });
-
-/// Attempts after the first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Retry {
-    /// Off: one attempt.
-    pub enabled: bool,
-    /// Before the second attempt.
-    pub initial_interval: Duration,
-    /// Each wait is the one before times this.
-    pub multiplier: f64,
-    /// Each wait is longer or shorter by up to this share.
-    pub randomization_factor: f64,
-    /// No wait is longer.
-    pub max_interval: Duration,
-    /// After this the request is given up. Zero: never.
-    pub max_elapsed_time: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            initial_interval: Duration::from_secs(5),
-            multiplier: 1.5,
-            randomization_factor: 0.5,
-            max_interval: Duration::from_secs(30),
-            max_elapsed_time: Duration::from_secs(300),
-        }
-    }
 }
 
 /// `exporters.console`: one line a record on stdout.
@@ -310,5 +212,15 @@ mod tests {
             ("https://logs:4317", minute, true)
         );
         assert_eq!(otlp.client_for(Signal::Metrics), otlp.client);
+        let options = otlp.options();
+        assert_eq!(options.logs.endpoint.as_deref(), Some("https://logs:4317"));
+        assert_eq!(options.traces.timeout, minute);
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_exporter() {
+        let mut expected = ExporterOptions::default();
+        expected.for_all(|signal| signal.endpoint = Some("http://localhost:4317".into()));
+        assert_eq!(OtlpGrpc::default().options(), expected);
     }
 }

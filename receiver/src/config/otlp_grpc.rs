@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::config::exporters::OtlpGrpc;
 use crate::config::schema::{Kind, Row};
 use crate::config::value::Limits;
+use crate::export::endpoint::Endpoint;
 
 fn otlp(config: &mut Config) -> &mut OtlpGrpc {
     config.exporters.otlp_grpc.get_or_insert_default()
@@ -14,24 +15,7 @@ fn otlp(config: &mut Config) -> &mut OtlpGrpc {
 /// Whether OTLP can be sent there.
 #[must_use]
 pub fn is_endpoint(text: &str) -> bool {
-    if let Some(path) = text.strip_prefix("unix://") {
-        return path.starts_with('/');
-    }
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (Some(scheme), rest),
-        None => (None, text),
-    };
-    if !matches!(scheme, None | Some("http" | "https")) {
-        return false;
-    }
-    let Ok(authority) = rest.trim_end_matches('/').parse::<http::uri::Authority>() else {
-        return false;
-    };
-    // Userinfo would end up in logs; credentials belong into `headers`.
-    let is_host_only = scheme.is_some() && authority.as_str() == authority.host();
-    !authority.host().is_empty()
-        && !authority.as_str().contains('@')
-        && (authority.port_u16().is_some() || is_host_only)
+    Endpoint::parse(text, false).is_ok()
 }
 
 const ENDPOINT: Limits = Limits::Text(
@@ -175,6 +159,12 @@ pub const ROWS: &[Row] = &[
         "Plain text for an endpoint without a scheme.",
     ),
     Row::value(
+        "exporters.otlp_grpc.tls.insecure_skip_verify",
+        Limits::Any,
+        |c| &mut otlp(c).client.tls.insecure_skip_verify,
+        "Accept any certificate: encrypted, but anyone may answer.",
+    ),
+    Row::value(
         "exporters.otlp_grpc.tls.ca_file",
         Limits::Any,
         |c| &mut otlp(c).client.tls.ca_file,
@@ -277,12 +267,6 @@ pub const ROWS: &[Row] = &[
         Limits::Size(1 << 20, 1 << 40),
         |c| &mut otlp(c).sending_queue.max_bytes,
         "Encoded bytes that the queue holds at most, whatever `queue_size` allows.",
-    ),
-    Row::value(
-        "exporters.otlp_grpc.sending_queue.block_on_overflow",
-        Limits::Any,
-        |c| &mut otlp(c).sending_queue.block_on_overflow,
-        "A full queue waits for room instead of dropping the new request (and counting it).",
     ),
     Row::group(
         "exporters.otlp_grpc.retry_on_failure",

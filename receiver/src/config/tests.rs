@@ -5,9 +5,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::exporters::{Compression, Format};
+use crate::config::exporters::Format;
 use crate::config::schema::{Kind, rows};
 use crate::export::Signal;
+use crate::export::options::Compression;
 use crate::model::metrics::Temporality;
 
 fn none(_: &str) -> Option<String> {

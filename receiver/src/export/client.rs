@@ -20,18 +20,13 @@ use tonic_types::StatusExt as _;
 
 use crate::export::Signal;
 use crate::export::endpoint::{Endpoint, EndpointError};
-use crate::export::options::{Headers, SignalOptions, TlsOptions};
+use crate::export::options::{Headers, KeepaliveOptions, SignalOptions, TlsOptions};
 use crate::export::pack::Packed;
 use crate::export::tls::{self, TlsError};
 
 /// A new connection is made after this time, so that names are resolved anew and load moves to Collectors that came later.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
-/// The connection is asked whether it is alive when a request has had no answer for this time. Not while idle: Go servers
-/// answer idle pings with "too many pings".
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// How long that answer may take.
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// The kernel asks likewise on an idle connection, so that the other end's death is seen before the next request.
+/// The kernel asks on an idle connection whether the other end is still there, so that its death is seen before the next request.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// The most of a receiver's message that is kept, characters.
 const MESSAGE_MAX: usize = 300;
@@ -100,6 +95,7 @@ impl Client {
     pub(crate) fn new(
         signal: Signal,
         options: &SignalOptions,
+        keepalive: &KeepaliveOptions,
         targets: &mut Vec<Arc<Target>>,
     ) -> Result<Option<Self>, ClientError> {
         let name = signal.as_str();
@@ -118,13 +114,12 @@ impl Client {
         let target = match known {
             Some(target) => target.clone(),
             None => {
-                let target =
-                    Target::new(endpoint, &options.tls, options.timeout).map_err(|source| {
-                        ClientError::Tls {
-                            signal: name,
-                            source,
-                        }
-                    })?;
+                let target = Target::new(endpoint, options, keepalive).map_err(|source| {
+                    ClientError::Tls {
+                        signal: name,
+                        source,
+                    }
+                })?;
                 targets.push(Arc::new(target));
                 targets[targets.len() - 1].clone()
             }
@@ -270,17 +265,27 @@ struct Connection {
 }
 
 impl Target {
-    fn new(endpoint: Endpoint, options: &TlsOptions, timeout: Duration) -> Result<Self, TlsError> {
+    fn new(
+        endpoint: Endpoint,
+        options: &SignalOptions,
+        keepalive: &KeepaliveOptions,
+    ) -> Result<Self, TlsError> {
         let setup = |error: transport::Error| TlsError::Setup(causes(&error));
         let builder = transport::Endpoint::from_shared(endpoint.to_string())
             .and_then(|builder| builder.user_agent(concat!("netflume/", env!("CARGO_PKG_VERSION"))))
             .map_err(setup)?
-            .connect_timeout(timeout)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
+            .connect_timeout(options.timeout)
             .tcp_keepalive(Some(TCP_KEEPALIVE));
+        let builder = if keepalive.time.is_zero() {
+            builder
+        } else {
+            builder
+                .http2_keep_alive_interval(keepalive.time)
+                .keep_alive_timeout(keepalive.timeout)
+                .keep_alive_while_idle(keepalive.permit_without_stream)
+        };
         let builder = match endpoint {
-            Endpoint::Tcp { tls: true, .. } => tls::secure(builder, options)?,
+            Endpoint::Tcp { tls: true, .. } => tls::secure(builder, &options.tls)?,
             _ => builder,
         };
         let connection = Connection {
@@ -290,7 +295,7 @@ impl Target {
         };
         Ok(Self {
             endpoint,
-            tls: options.clone(),
+            tls: options.tls.clone(),
             builder,
             connection: Mutex::new(connection),
         })
@@ -391,9 +396,14 @@ mod tests {
                 endpoint: endpoint.map(Into::into),
                 ..SignalOptions::default()
             };
-            Client::new(Signal::Logs, &options, &mut targets)
-                .unwrap()
-                .map(|client| client.target)
+            Client::new(
+                Signal::Logs,
+                &options,
+                &KeepaliveOptions::default(),
+                &mut targets,
+            )
+            .unwrap()
+            .map(|client| client.target)
         };
         let a = client(Some("http://localhost:4317")).unwrap();
         let b = client(Some("http://localhost:4317/")).unwrap();

@@ -27,7 +27,8 @@ impl std::fmt::Display for Endpoint {
                 authority,
                 tls: false,
             } => write!(f, "http://{authority}"),
-            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Unix(path) if path.is_absolute() => write!(f, "unix://{}", path.display()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -49,6 +50,11 @@ pub enum EndpointError {
     /// A path, which gRPC has no place for.
     #[error("found path `{0}`; OTLP over gRPC has none: leave it out")]
     Path(String),
+    /// Not the path of a socket.
+    #[error(
+        "found `unix://{0}`; after unix:// stands an absolute path, as in unix:///run/otlp.sock"
+    )]
+    Unix(String),
     /// Not a host and port.
     #[error("found `{0}`, which is not host:port")]
     Authority(String),
@@ -65,10 +71,15 @@ impl Endpoint {
         if text.is_empty() {
             return Err(EndpointError::Empty);
         }
-        if let Some(path) = text
-            .strip_prefix("unix://")
-            .or_else(|| text.strip_prefix("unix:"))
-        {
+        if let Some(path) = text.strip_prefix("unix://") {
+            // As in gRPC's own naming, only the form without slashes takes a relative path.
+            return if path.starts_with('/') {
+                Ok(Self::Unix(path.into()))
+            } else {
+                Err(EndpointError::Unix(path.to_owned()))
+            };
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() {
                 Err(EndpointError::Empty)
             } else {
@@ -142,7 +153,7 @@ mod tests {
                 "https://collector:4317",
             ),
             ("unix:///run/otel.sock", false, "unix:///run/otel.sock"),
-            ("unix:run/otel.sock", false, "unix://run/otel.sock"),
+            ("unix:run/otel.sock", false, "unix:run/otel.sock"),
             ("  10.0.0.1:4317 ", true, "http://10.0.0.1:4317"),
         ] {
             assert_eq!(parsed(text, insecure), expected, "{text}");
@@ -153,7 +164,8 @@ mod tests {
     fn what_cannot_be_used_says_why() {
         for (text, expected) in [
             ("", "is empty"),
-            ("unix://", "is empty"),
+            ("unix:", "is empty"),
+            ("unix://run/otel.sock", "unix:///run/otlp.sock"),
             ("ftp://localhost:4317", "scheme `ftp`"),
             ("localhost", "`localhost:4317`"),
             ("http://localhost", "`localhost:4317`"),

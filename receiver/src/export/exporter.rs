@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::export::client::{Client, ClientError, Failure};
 use crate::export::options::{ExporterOptions, RetryOptions};
 use crate::export::pack::Packed;
-use crate::export::queue::{Lease, Queue};
+use crate::export::queue::{Held, Lease, Queue};
 use crate::export::retry::{self, Backoff, Verdict};
 use crate::export::split;
 use crate::export::status::{EndpointStatus, Reporter};
@@ -64,7 +64,8 @@ impl Exporter {
         let mut reporters: Vec<Arc<Reporter>> = Vec::new();
         let mut route = |signal| {
             let settings = options.signal(signal);
-            let Some(client) = Client::new(signal, settings, &mut targets)? else {
+            let Some(client) = Client::new(signal, settings, &options.keepalive, &mut targets)?
+            else {
                 return Ok(None);
             };
             let at = targets
@@ -126,7 +127,7 @@ impl ExporterHandle {
         if !taken && !*self.0.ending.borrow() {
             route
                 .reporter
-                .queue_full(signal, items, self.0.queue.capacity());
+                .queue_full(signal, items, self.0.queue.held());
         }
     }
 
@@ -136,16 +137,10 @@ impl ExporterHandle {
         self.0.queue.waiting()
     }
 
-    /// Requests and bytes (after compression) that wait or are under way.
+    /// What waits or is under way.
     #[must_use]
-    pub fn held(&self) -> (usize, usize) {
+    pub fn held(&self) -> Held {
         self.0.queue.held()
-    }
-
-    /// Requests and bytes that may be held.
-    #[must_use]
-    pub fn capacity(&self) -> (usize, usize) {
-        self.0.queue.capacity()
     }
 
     /// How each receiver is doing.
@@ -295,8 +290,7 @@ impl Inner {
         wait: Duration,
         ending: &mut watch::Receiver<bool>,
     ) {
-        let (held, _) = self.queue.held();
-        reporter.failed(signal, failure, wait, held, self.queue.capacity().0);
+        reporter.failed(signal, failure, wait, self.queue.held());
         let asked_for = failure.retry_delay.is_some();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}

@@ -1,9 +1,7 @@
 //! What can be set about the OTLP exporter. Keys and defaults are those of the OpenTelemetry Collector's exporters.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::export::Signal;
@@ -18,6 +16,8 @@ pub struct ExporterOptions {
     pub metrics: SignalOptions,
     /// Where and how spans go.
     pub traces: SignalOptions,
+    /// HTTP/2 pings.
+    pub keepalive: KeepaliveOptions,
     /// What waits for the Collector.
     pub sending_queue: QueueOptions,
     /// When a failed request is sent again.
@@ -33,6 +33,7 @@ impl Default for ExporterOptions {
             logs: SignalOptions::default(),
             metrics: SignalOptions::default(),
             traces: SignalOptions::default(),
+            keepalive: KeepaliveOptions::default(),
             sending_queue: QueueOptions::default(),
             retry_on_failure: RetryOptions::default(),
             max_request_bytes: MAX_REQUEST_BYTES,
@@ -87,8 +88,8 @@ impl Default for SignalOptions {
     }
 }
 
-/// TLS of an endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// TLS of an endpoint. `Debug` does not show the key.
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct TlsOptions {
     /// Plain text, if the endpoint has no scheme. Default: false.
     pub insecure: bool,
@@ -96,22 +97,47 @@ pub struct TlsOptions {
     pub insecure_skip_verify: bool,
     /// PEM file of the authorities to trust. Default: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// PEM file of our certificate chain, for mutual TLS. Needs `key_file`.
+    /// The same as text.
+    pub ca_pem: Option<String>,
+    /// Trust the system's authorities beside those of `ca_file` or `ca_pem`. Default: false.
+    pub include_system_ca_certs_pool: bool,
+    /// PEM file of our certificate chain, for mutual TLS. Needs a key.
     pub cert_file: Option<PathBuf>,
-    /// PEM file of our key, for mutual TLS. Needs `cert_file`.
+    /// The same as text.
+    pub cert_pem: Option<String>,
+    /// PEM file of our key, for mutual TLS. Needs a certificate.
     pub key_file: Option<PathBuf>,
+    /// The same as text.
+    pub key_pem: Option<String>,
     /// The name that the certificate must have and that is asked for, instead of the endpoint's host.
     pub server_name_override: Option<String>,
 }
 
-/// Header names, in lower case, and values. Values may be secrets: `Debug` does not show them.
+impl fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsOptions")
+            .field("insecure", &self.insecure)
+            .field("insecure_skip_verify", &self.insecure_skip_verify)
+            .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &self.key_file)
+            .field("server_name_override", &self.server_name_override)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Header names and values. Values may be secrets: `Debug` does not show them.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct Headers(pub BTreeMap<String, String>);
+pub struct Headers(pub Vec<(String, String)>);
 
 impl fmt::Debug for Headers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
-            .entries(self.0.keys().map(|name| (name, format_args!("[redacted]"))))
+            .entries(
+                self.0
+                    .iter()
+                    .map(|(name, _)| (name, format_args!("[redacted]"))),
+            )
             .finish()
     }
 }
@@ -135,28 +161,40 @@ pub enum Compression {
     None,
 }
 
-impl Compression {
-    /// All values, as they are written.
-    pub const NAMES: [&'static str; 3] = ["gzip", "zstd", "none"];
+/// HTTP/2 pings, which find a dead connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepaliveOptions {
+    /// Between two pings; zero: none. Default: 30 s.
+    pub time: Duration,
+    /// How long the answer may take before the connection counts as dead. Default: 10 s.
+    pub timeout: Duration,
+    /// Ping also while no request is under way. Default: false, because Go servers answer idle pings by closing the
+    /// connection ("too many pings") unless they are told otherwise. TCP's own keepalive watches an idle connection, and an
+    /// attempt without an answer makes the next one on a new connection.
+    pub permit_without_stream: bool,
 }
 
-impl FromStr for Compression {
-    type Err = UnknownCompression;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "gzip" => Ok(Self::Gzip),
-            "zstd" => Ok(Self::Zstd),
-            "none" | "" => Ok(Self::None),
-            other => Err(UnknownCompression(other.to_owned())),
+impl Default for KeepaliveOptions {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            permit_without_stream: false,
         }
     }
 }
 
-/// A compression that is not offered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found `{0}`, allowed are gzip, zstd, none")]
-pub struct UnknownCompression(pub String);
+/// The unit of [`QueueOptions::queue_size`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Sizer {
+    /// Requests.
+    #[default]
+    Requests,
+    /// Log records, data points, spans.
+    Items,
+    /// Bytes after compression.
+    Bytes,
+}
 
 /// What waits for the Collector, compressed.
 ///
@@ -170,11 +208,13 @@ pub struct QueueOptions {
     pub enabled: bool,
     /// Requests under way at a time. Metrics go one at a time, in order. Default: 10.
     pub num_consumers: usize,
-    /// Requests held at most, those under way included; what comes on top is dropped and counted, as in the Collector.
-    /// Default: 1000.
-    pub queue_size: usize,
-    /// Bytes held at most, after compression, those under way included. Default: 32 MiB.
-    pub queue_bytes: usize,
+    /// What is held at most, in the unit of `sizer`, what is under way included; what comes on top is dropped and counted, as
+    /// in the Collector. Default: 1000.
+    pub queue_size: u64,
+    /// The unit of `queue_size`. Default: requests.
+    pub sizer: Sizer,
+    /// Bytes held at most, after compression, those under way included, whatever `queue_size` allows. Default: 32 MiB.
+    pub max_bytes: u64,
 }
 
 impl Default for QueueOptions {
@@ -183,7 +223,8 @@ impl Default for QueueOptions {
             enabled: true,
             num_consumers: 10,
             queue_size: 1000,
-            queue_bytes: 32 * 1024 * 1024,
+            sizer: Sizer::default(),
+            max_bytes: 32 * 1024 * 1024,
         }
     }
 }
@@ -222,18 +263,6 @@ impl Default for RetryOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn compressions_are_named() {
-        for name in Compression::NAMES {
-            assert!(name.parse::<Compression>().is_ok());
-        }
-        let error = "lzma".parse::<Compression>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "found `lzma`, allowed are gzip, zstd, none"
-        );
-    }
 
     #[test]
     fn header_values_are_not_shown() {

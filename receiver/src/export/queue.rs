@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::export::Signal;
-use crate::export::options::QueueOptions;
+use crate::export::options::{QueueOptions, Sizer};
 use crate::export::pack::Packed;
 use crate::ledger::{Ledger, Reason, Stage};
 
@@ -20,34 +20,91 @@ use crate::ledger::{Ledger, Reason, Stage};
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Notify,
-    requests_max: usize,
-    bytes_max: usize,
+    size_max: u64,
+    sizer: Sizer,
+    bytes_max: u64,
     ledger: Arc<Ledger>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Packed>,
-    /// Requests and bytes that wait or are under way.
-    held_requests: usize,
-    held_bytes: usize,
+    /// What waits or is under way.
+    held: Held,
     /// A request of metrics is under way.
     metrics_out: bool,
     closed: bool,
 }
 
+/// How much a queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Requests.
+    pub requests: u64,
+    /// Log records, data points, spans.
+    pub items: u64,
+    /// Bytes after compression.
+    pub bytes: u64,
+}
+
+impl std::fmt::Display for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kib = self.bytes.div_ceil(1024);
+        write!(
+            f,
+            "requests: {}, items: {}, KiB: {kib}",
+            self.requests, self.items
+        )
+    }
+}
+
+impl Held {
+    fn of(request: &Packed) -> Self {
+        Self {
+            requests: 1,
+            items: request.items,
+            bytes: request.payload.len() as u64,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            items: self.items + other.items,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests - other.requests,
+            items: self.items - other.items,
+            bytes: self.bytes - other.bytes,
+        }
+    }
+
+    fn size(self, sizer: Sizer) -> u64 {
+        match sizer {
+            Sizer::Requests => self.requests,
+            Sizer::Items => self.items,
+            Sizer::Bytes => self.bytes,
+        }
+    }
+}
+
 impl Queue {
     pub(crate) fn new(options: &QueueOptions, ledger: Arc<Ledger>) -> Self {
-        let consumers = options.num_consumers.max(1);
+        // Without a queue there is room for what is under way, and nothing else.
+        let (size_max, sizer) = match options.enabled {
+            true => (options.queue_size, options.sizer),
+            false => (options.num_consumers.max(1) as u64, Sizer::Requests),
+        };
         Self {
             state: Mutex::default(),
             changed: Notify::new(),
-            requests_max: if options.enabled {
-                options.queue_size.max(1)
-            } else {
-                consumers
-            },
-            bytes_max: options.queue_bytes,
+            size_max,
+            sizer,
+            bytes_max: options.max_bytes,
             ledger,
         }
     }
@@ -56,10 +113,10 @@ impl Queue {
     pub(crate) fn push(&self, request: Packed) -> bool {
         let mut state = self.lock();
         self.ledger.received(Stage::Queue, request.items);
+        let held = state.held.plus(Held::of(&request));
         // A request larger than the whole queue is let in when it is alone: it would never fit.
-        let fits = state.held_requests < self.requests_max
-            && (state.held_requests == 0
-                || state.held_bytes + request.payload.len() <= self.bytes_max);
+        let fits = state.held.requests == 0
+            || held.size(self.sizer) <= self.size_max && held.bytes <= self.bytes_max;
         if state.closed || !fits {
             let reason = if state.closed {
                 Reason::Shutdown
@@ -69,8 +126,7 @@ impl Queue {
             self.ledger.dropped(Stage::Queue, reason, request.items);
             return false;
         }
-        state.held_requests += 1;
-        state.held_bytes += request.payload.len();
+        state.held = held;
         state.waiting.push_back(request);
         drop(state);
         self.changed.notify_one();
@@ -91,7 +147,7 @@ impl Queue {
                     self.ledger.received(Stage::Export, request.items);
                     return Some(Lease {
                         queue: self.clone(),
-                        bytes: request.payload.len(),
+                        held: Held::of(&request),
                         open: request.items,
                         request,
                     });
@@ -116,14 +172,13 @@ impl Queue {
         for request in waiting {
             self.ledger
                 .dropped(Stage::Queue, Reason::Shutdown, request.items);
-            self.release(request.signal, request.payload.len(), false);
+            self.release(request.signal, Held::of(&request), false);
         }
     }
 
-    /// Requests and bytes held: waiting or under way.
-    pub(crate) fn held(&self) -> (usize, usize) {
-        let state = self.lock();
-        (state.held_requests, state.held_bytes)
+    /// What waits or is under way.
+    pub(crate) fn held(&self) -> Held {
+        self.lock().held
     }
 
     /// Requests that wait.
@@ -131,15 +186,9 @@ impl Queue {
         self.lock().waiting.len()
     }
 
-    /// Requests and bytes that may be held.
-    pub(crate) fn capacity(&self) -> (usize, usize) {
-        (self.requests_max, self.bytes_max)
-    }
-
-    fn release(&self, signal: Signal, bytes: usize, was_out: bool) {
+    fn release(&self, signal: Signal, held: Held, was_out: bool) {
         let mut state = self.lock();
-        state.held_requests -= 1;
-        state.held_bytes -= bytes;
+        state.held = state.held.minus(held);
         if was_out && signal == Signal::Metrics {
             state.metrics_out = false;
         }
@@ -171,7 +220,7 @@ pub(crate) struct Lease {
     queue: Arc<Queue>,
     /// The request.
     pub(crate) request: Packed,
-    bytes: usize,
+    held: Held,
     /// Items not booked yet.
     open: u64,
 }
@@ -199,7 +248,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.dropped(Reason::Shutdown, self.open);
-        self.queue.release(self.request.signal, self.bytes, true);
+        self.queue.release(self.request.signal, self.held, true);
     }
 }
 
@@ -233,13 +282,18 @@ mod tests {
         for items in 1..=3 {
             assert!(queue.push(request(Signal::Logs, 10, items)));
         }
-        assert_eq!((queue.waiting(), queue.held()), (3, (3, 30)));
+        let held = Held {
+            requests: 3,
+            items: 6,
+            bytes: 30,
+        };
+        assert_eq!((queue.waiting(), queue.held()), (3, held));
         for items in 1..=3 {
             let mut lease = queue.pop().await.unwrap();
             assert_eq!(lease.request.items, items);
             lease.accepted(items);
         }
-        assert_eq!((queue.waiting(), queue.held()), (0, (0, 0)));
+        assert_eq!((queue.waiting(), queue.held()), (0, Held::default()));
         assert_eq!(ledger.entry(Stage::Queue).held(), 0);
         assert_eq!(ledger.entry(Stage::Export).passed, 6);
         assert_eq!(ledger.entry(Stage::Export).held(), 0);
@@ -253,7 +307,17 @@ mod tests {
                 ..QueueOptions::default()
             },
             QueueOptions {
-                queue_bytes: 25,
+                queue_size: 3,
+                sizer: Sizer::Items,
+                ..QueueOptions::default()
+            },
+            QueueOptions {
+                queue_size: 29,
+                sizer: Sizer::Bytes,
+                ..QueueOptions::default()
+            },
+            QueueOptions {
+                max_bytes: 25,
                 ..QueueOptions::default()
             },
         ] {
@@ -277,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_larger_than_the_queue_is_let_in_alone() {
         let (queue, _) = queue(&QueueOptions {
-            queue_bytes: 5,
+            max_bytes: 5,
             ..QueueOptions::default()
         });
         assert!(queue.push(request(Signal::Logs, 10, 1)));
@@ -353,6 +417,6 @@ mod tests {
         queue.clear();
         assert_eq!(ledger.entry(Stage::Export).dropped, [(Reason::Shutdown, 3)]);
         assert_eq!(ledger.entry(Stage::Queue).dropped, [(Reason::Shutdown, 7)]);
-        assert_eq!(queue.held(), (0, 0));
+        assert_eq!(queue.held(), Held::default());
     }
 }

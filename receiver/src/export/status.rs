@@ -10,6 +10,7 @@ use tonic::Code;
 use crate::export::Signal;
 use crate::export::client::Failure;
 use crate::export::endpoint::Endpoint;
+use crate::export::queue::Held;
 
 /// A line of one kind about one receiver stands at most once in this time.
 const SAID_ONCE_IN: Duration = Duration::from_secs(60);
@@ -146,14 +147,7 @@ impl Reporter {
     }
 
     /// An attempt failed and is made again.
-    pub(crate) fn failed(
-        &self,
-        signal: Signal,
-        failure: &Failure,
-        wait: Duration,
-        held: usize,
-        capacity: usize,
-    ) {
+    pub(crate) fn failed(&self, signal: Signal, failure: &Failure, wait: Duration, held: Held) {
         let mut state = self.lock();
         if !state.failing_signals.contains(&signal) {
             state.failing_signals.push(signal);
@@ -165,7 +159,7 @@ impl Reporter {
         let problem = Problem::new(SystemTime::now(), signal, failure);
         tracing::warn!(
             "the Collector at {} does not take {}: {problem}; trying again in {:.1} s; \
-             {held} of at most {capacity} requests are held, nothing is lost so far",
+             meanwhile requests are held ({held})",
             self.endpoint,
             signal.as_str(),
             wait.as_secs_f64(),
@@ -253,13 +247,12 @@ impl Reporter {
     }
 
     /// There was no room for a request.
-    pub(crate) fn queue_full(&self, signal: Signal, items: u64, (requests, bytes): (usize, usize)) {
+    pub(crate) fn queue_full(&self, signal: Signal, items: u64, held: Held) {
         if let Some(unsaid) = self.lock().may_say(Kind::QueueFull, items) {
             tracing::error!(
-                "the queue for the Collector at {} is full ({requests} requests or {} MiB): {items} items of {} dropped; \
+                "the queue for the Collector at {} is full ({held}): {items} items of {} dropped; \
                  newer ones too until there is room{}",
                 self.endpoint,
-                bytes / (1024 * 1024),
                 signal.as_str(),
                 since_last(unsaid),
             );

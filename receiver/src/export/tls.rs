@@ -1,6 +1,6 @@
 //! TLS settings to what the gRPC channel is built with. Files are read once, at start.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -24,12 +24,15 @@ pub enum TlsError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file holds no PEM.
-    #[error("tls.{key} {path} holds no PEM block of kind {expected}")]
+    /// The same thing in two ways.
+    #[error("tls.{} and tls.{} are both set, allowed is one of the two", .0[0], .0[1])]
+    Twice([&'static str; 2]),
+    /// No PEM where there should be.
+    #[error("tls.{key} {path}: there is no PEM block of kind {expected} in it")]
     Pem {
         /// The option.
         key: &'static str,
-        /// The file.
+        /// The file; empty when the text stands in the configuration.
         path: PathBuf,
         /// What was looked for.
         expected: &'static str,
@@ -61,12 +64,20 @@ pub(crate) fn secure(endpoint: Endpoint, options: &TlsOptions) -> Result<Endpoin
     if let Some(name) = &options.server_name_override {
         tls = tls.domain_name(name);
     }
-    match (&options.cert_file, &options.key_file) {
-        (Some(cert), Some(key)) => {
-            let cert = read("cert_file", cert, "CERTIFICATE")?;
-            let key = read("key_file", key, "PRIVATE KEY")?;
-            tls = tls.identity(Identity::from_pem(cert, key));
-        }
+    let cert = pem(
+        ["cert_file", "cert_pem"],
+        &options.cert_file,
+        &options.cert_pem,
+        "CERTIFICATE",
+    )?;
+    let key = pem(
+        ["key_file", "key_pem"],
+        &options.key_file,
+        &options.key_pem,
+        "PRIVATE KEY",
+    )?;
+    match (cert, key) {
+        (Some(cert), Some(key)) => tls = tls.identity(Identity::from_pem(cert, key)),
         (Some(_), None) => {
             return Err(TlsError::Half {
                 given: "cert_file",
@@ -81,34 +92,59 @@ pub(crate) fn secure(endpoint: Endpoint, options: &TlsOptions) -> Result<Endpoin
         }
         (None, None) => {}
     }
-    let built = match (&options.ca_file, options.insecure_skip_verify) {
+    let authorities = pem(
+        ["ca_file", "ca_pem"],
+        &options.ca_file,
+        &options.ca_pem,
+        "CERTIFICATE",
+    )?;
+    let built = match (authorities, options.insecure_skip_verify) {
         (Some(_), true) => return Err(TlsError::Contradiction),
         (None, true) => endpoint.tls_config_with_verifier(tls, Arc::new(TrustAnyone::new())),
-        (Some(file), false) => {
-            let authorities = Certificate::from_pem(read("ca_file", file, "CERTIFICATE")?);
-            endpoint.tls_config(tls.ca_certificate(authorities))
+        (authorities, false) => {
+            if authorities.is_none() || options.include_system_ca_certs_pool {
+                tls = tls.with_native_roots();
+            }
+            if let Some(authorities) = authorities {
+                tls = tls.ca_certificate(Certificate::from_pem(authorities));
+            }
+            endpoint.tls_config(tls)
         }
-        (None, false) => endpoint.tls_config(tls.with_native_roots()),
     };
     built.map_err(|error| TlsError::Setup(crate::export::client::causes(&error)))
 }
 
-fn read(key: &'static str, path: &Path, expected: &'static str) -> Result<Vec<u8>, TlsError> {
-    let path = path.to_owned();
-    let pem = match std::fs::read(&path) {
-        Ok(pem) => pem,
-        Err(source) => return Err(TlsError::File { key, path, source }),
+/// PEM from a file or as it stands.
+fn pem(
+    keys: [&'static str; 2],
+    file: &Option<PathBuf>,
+    text: &Option<String>,
+    expected: &'static str,
+) -> Result<Option<Vec<u8>>, TlsError> {
+    let (key, source, pem) = match (file, text) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => return Err(TlsError::Twice(keys)),
+        (None, Some(text)) => (keys[1], "".into(), text.clone().into_bytes()),
+        (Some(path), None) => match std::fs::read(path) {
+            Ok(pem) => (keys[0], path.clone(), pem),
+            Err(source) => {
+                return Err(TlsError::File {
+                    key: keys[0],
+                    path: path.clone(),
+                    source,
+                });
+            }
+        },
     };
     // "PRIVATE KEY" also ends the names of the older kinds: "RSA PRIVATE KEY".
-    let marker = format!("{expected}-----");
-    if !String::from_utf8_lossy(&pem).contains(&marker) {
+    if !String::from_utf8_lossy(&pem).contains(&format!("{expected}-----")) {
         return Err(TlsError::Pem {
             key,
-            path,
+            path: source,
             expected,
         });
     }
-    Ok(pem)
+    Ok(Some(pem))
 }
 
 /// Accepts any certificate, but still checks that its owner made the handshake.
@@ -192,17 +228,17 @@ mod tests {
         };
         assert!(error(&missing).contains("tls.ca_file") && error(&missing).contains("missing.pem"));
         let no_pem = TlsOptions {
-            ca_file: Some(empty.clone()),
+            ca_file: Some(empty),
             ..TlsOptions::default()
         };
         assert!(error(&no_pem).contains("no PEM block of kind CERTIFICATE"));
         let half = TlsOptions {
-            cert_file: Some(empty.clone()),
+            cert_pem: Some("-----BEGIN CERTIFICATE-----".into()),
             ..TlsOptions::default()
         };
         assert!(error(&half).contains("tls.cert_file is set without tls.key_file"));
         let both = TlsOptions {
-            ca_file: Some(empty),
+            ca_pem: Some("-----BEGIN CERTIFICATE-----".into()),
             insecure_skip_verify: true,
             ..TlsOptions::default()
         };
