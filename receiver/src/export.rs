@@ -6,6 +6,7 @@ pub mod client;
 pub mod console;
 pub mod endpoint;
 pub mod exporter;
+pub mod json_lines;
 pub mod options;
 mod pack;
 pub mod queue;

@@ -75,6 +75,8 @@ closed_set! {
         TooLarge = "too_large",
         /// The deadline at shutdown came first.
         Shutdown = "shutdown",
+        /// The output (a terminal, pipe or file) could not be written any more.
+        OutputFailed = "output_failed",
         /// The source itself reported that it lost events before we saw them.
         SourceLost = "source_lost",
     }

@@ -1,1 +1,293 @@
-//! Lines for a person.
+//! Records to lines on stdout: aligned columns for people, OTLP JSON for programs.
+//!
+//! ```text
+//! TIME      KIND    WHO         LOCAL         PEER               OUT      IN      RTT    NOTES
+//! 12:04:31  tcp  →  curl[4711]  10.0.2.15:*   93.184.216.34:443  1.2 KiB  14 KiB  12 ms  1 opened, 1 closed
+//! ```
+//!
+//! Columns start narrow and only grow, so that lines stay under each other; on a terminal the header is repeated after a page
+//! and when a column grew.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+
+use crate::export::{Request, json_lines};
+use crate::ledger::{Ledger, Reason, Stage};
+use crate::model::netflow::NetflowRecord;
+
+mod line;
+
+pub use line::{Line, bytes, round_trip};
+
+/// Lines between two headers on a terminal.
+const PAGE_LINES: usize = 40;
+const COLUMNS: usize = 9;
+const HEADER: [&str; COLUMNS] = [
+    "TIME", "KIND", "WHO", "LOCAL", "PEER", "OUT", "IN", "RTT", "NOTES",
+];
+/// Narrowest widths, which hold most lines of an ordinary machine.
+const WIDTHS: [usize; COLUMNS] = [8, 6, 16, 17, 21, 8, 8, 6, 0];
+/// Widest widths; a longer cell pushes its own line only.
+const WIDTHS_MAX: [usize; COLUMNS] = [8, 12, 24, 47, 47, 10, 10, 8, 0];
+
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConsoleOptions {
+    /// The output is a terminal: the header is repeated.
+    pub terminal: bool,
+    /// Colours by ANSI escape sequences.
+    pub colour: bool,
+    /// Seconds that local time is ahead of UTC at a time given in seconds since 1970. `None`: times are UTC.
+    pub local_offset: Option<fn(i64) -> i64>,
+}
+
+impl ConsoleOptions {
+    /// For this process's stdout: colours if it is a terminal and `NO_COLOR` (no-color.org) is not set.
+    #[must_use]
+    pub fn for_stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            terminal,
+            colour: terminal && !refused,
+            local_offset: Some(local_offset),
+        }
+    }
+}
+
+/// Why nothing more can be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsoleError {
+    /// The reader went away (`| head`): the run is over, and well.
+    #[error("the reader of the output went away")]
+    Closed,
+    /// Anything else, such as a full disk.
+    #[error("console")]
+    Write(#[source] io::Error),
+}
+
+impl From<io::Error> for ConsoleError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Write(error),
+        }
+    }
+}
+
+/// Writes to one output and keeps its books.
+pub struct Console {
+    output: Box<dyn Write + Send>,
+    options: ConsoleOptions,
+    ledger: Arc<Ledger>,
+    widths: [usize; COLUMNS],
+    /// Since the last header; `None`: there was none yet.
+    lines_since_header: Option<usize>,
+    shown: u64,
+}
+
+impl Console {
+    /// A console on `output`.
+    #[must_use]
+    pub fn new(
+        output: Box<dyn Write + Send>,
+        options: ConsoleOptions,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self {
+            output,
+            options,
+            ledger,
+            widths: WIDTHS,
+            lines_since_header: None,
+            shown: 0,
+        }
+    }
+
+    /// Shows records as lines.
+    ///
+    /// # Errors
+    /// The output cannot be written; what was not is booked as dropped.
+    pub fn records(&mut self, records: &[NetflowRecord]) -> Result<(), ConsoleError> {
+        let lines: Vec<_> = records.iter().map(Line::from).collect();
+        self.lines(&lines)
+    }
+
+    /// Shows lines.
+    ///
+    /// # Errors
+    /// The output cannot be written; what was not is booked as dropped.
+    pub fn lines(&mut self, lines: &[Line]) -> Result<(), ConsoleError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<_> = lines.iter().map(|line| self.cells(line)).collect();
+        let mut grown = false;
+        for row in &rows {
+            for (n, cell) in row.iter().enumerate() {
+                let wanted = cell.chars().count().min(WIDTHS_MAX[n]);
+                if wanted > self.widths[n] {
+                    self.widths[n] = wanted;
+                    grown = true;
+                }
+            }
+        }
+        let mut text = String::new();
+        for (row, line) in rows.iter().zip(lines) {
+            let due = match self.lines_since_header {
+                None => true,
+                Some(count) => self.options.terminal && (grown || count >= PAGE_LINES),
+            };
+            if due {
+                self.header(&mut text);
+                self.lines_since_header = Some(0);
+                grown = false;
+            }
+            self.row(&mut text, row, line.failed);
+            self.lines_since_header = self.lines_since_header.map(|count| count + 1);
+        }
+        self.write(&text, lines.len() as u64)
+    }
+
+    /// Writes a request as one line of OTLP JSON.
+    ///
+    /// # Errors
+    /// The output cannot be written; its items are booked as dropped.
+    pub fn request(&mut self, request: &Request) -> Result<(), ConsoleError> {
+        match json_lines::encode(request) {
+            Ok(mut text) => {
+                text.push('\n');
+                self.write(&text, request.items)
+            }
+            Err(error) => {
+                self.ledger.received(Stage::Console, request.items);
+                self.ledger
+                    .dropped(Stage::Console, Reason::Malformed, request.items);
+                tracing::error!(%error, "request not shown");
+                Ok(())
+            }
+        }
+    }
+
+    /// Records, points and spans shown so far.
+    #[must_use]
+    pub fn shown(&self) -> u64 {
+        self.shown
+    }
+
+    /// The last line, for people: `214 records shown, 0 lost`. Nothing if no line was shown.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    pub fn finish(&mut self, lost: u64) -> Result<(), ConsoleError> {
+        if self.lines_since_header.is_some() {
+            // The terminal wrote `^C` in front of it.
+            let blank = if self.options.terminal { " " } else { "" };
+            let records = if self.shown == 1 { "record" } else { "records" };
+            writeln!(
+                self.output,
+                "{blank}{} {records} shown, {lost} lost",
+                self.shown
+            )?;
+        }
+        self.output.flush()?;
+        Ok(())
+    }
+
+    fn write(&mut self, text: &str, items: u64) -> Result<(), ConsoleError> {
+        self.ledger.received(Stage::Console, items);
+        let written = self
+            .output
+            .write_all(text.as_bytes())
+            .and_then(|()| self.output.flush());
+        match written {
+            Ok(()) => {
+                self.ledger.passed(Stage::Console, items);
+                self.shown += items;
+                Ok(())
+            }
+            Err(error) => {
+                self.ledger
+                    .dropped(Stage::Console, Reason::OutputFailed, items);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn header(&self, text: &mut String) {
+        if self.options.colour {
+            text.push_str("\x1b[1m");
+        }
+        self.columns(text, &HEADER.map(str::to_owned));
+        text.push_str(HEADER[COLUMNS - 1]);
+        if self.options.colour {
+            text.push_str("\x1b[0m");
+        }
+        text.push('\n');
+    }
+
+    fn row(&self, text: &mut String, row: &[String; COLUMNS], failed: bool) {
+        let notes = &row[COLUMNS - 1];
+        let start = text.len();
+        self.columns(text, row);
+        if notes.is_empty() {
+            text.truncate(start + text.get(start..).unwrap_or_default().trim_end().len());
+        } else if failed && self.options.colour {
+            let _infallible = write!(text, "\x1b[31m{notes}\x1b[0m");
+        } else {
+            text.push_str(notes);
+        }
+        text.push('\n');
+    }
+
+    /// All but the last column, each padded.
+    fn columns(&self, text: &mut String, cells: &[String; COLUMNS]) {
+        for (cell, width) in cells.iter().zip(self.widths).take(COLUMNS - 1) {
+            let _infallible = write!(text, "{cell:width$}  ");
+        }
+    }
+
+    fn cells(&self, line: &Line) -> [String; COLUMNS] {
+        [
+            self.time(line.unix_ns),
+            line.kind.clone(),
+            line.who.clone(),
+            line.local.clone(),
+            line.peer.clone(),
+            bytes(line.out),
+            bytes(line.r#in),
+            round_trip(line.rtt_us),
+            line.notes.clone(),
+        ]
+    }
+
+    fn time(&self, unix_ns: u64) -> String {
+        let utc = i64::try_from(unix_ns / 1_000_000_000).unwrap_or_default();
+        let local = utc + self.options.local_offset.map_or(0, |offset| offset(utc));
+        let second = local.rem_euclid(86_400);
+        format!(
+            "{:02}:{:02}:{:02}",
+            second / 3600,
+            second / 60 % 60,
+            second % 60
+        )
+    }
+}
+
+/// Seconds that local time is ahead of UTC at that time, by the C library's time zone.
+fn local_offset(unix_s: i64) -> i64 {
+    let time: libc::time_t = unix_s;
+    // SAFETY: all-zero bytes are a valid `tm`: integers and a nullable pointer.
+    let mut local: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to live values of the right types; localtime_r keeps neither.
+    let filled = unsafe { libc::localtime_r(&raw const time, &raw mut local) };
+    if filled.is_null() {
+        0
+    } else {
+        i64::from(local.tm_gmtoff)
+    }
+}
+
+#[cfg(test)]
+mod tests;

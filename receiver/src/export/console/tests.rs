@@ -1,0 +1,198 @@
+//! What a person sees.
+
+use std::sync::Mutex;
+
+use super::*;
+use crate::model::netflow::{ConnectError, Direction, Process, Role, Transport};
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+struct Broken(io::ErrorKind);
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn record(name: &str, pid: u32, local: &str, peer: &str) -> NetflowRecord {
+    NetflowRecord {
+        unix_ns: 43_471_000_000_000,
+        transport: Transport::Tcp,
+        direction: Direction::Outgoing,
+        role: Role::Client,
+        local: local.parse::<std::net::SocketAddr>().unwrap().into(),
+        peer: peer.parse::<std::net::SocketAddr>().unwrap().into(),
+        client_port_masked: true,
+        overflow: false,
+        peer_nat: None,
+        peer_domain: None,
+        local_kubernetes: None,
+        peer_kubernetes: None,
+        process: Arc::new(Process {
+            pid,
+            executable_name: name.to_owned(),
+            ..Process::default()
+        }),
+        netns: 1,
+        preexisting: false,
+        bytes_read: 14_336,
+        bytes_written: 1229,
+        packets_read: 0,
+        packets_written: 0,
+        retransmits: 0,
+        rtt_us: 12_000,
+        rtt_var_us: 0,
+        tcp_closed: 1,
+        tcp_established: 1,
+        failed: Vec::new(),
+        resource: Arc::default(),
+    }
+}
+
+fn console(options: ConsoleOptions) -> (Console, Shared, Arc<Ledger>) {
+    let (output, ledger) = (Shared::default(), Arc::new(Ledger::default()));
+    let console = Console::new(Box::new(output.clone()), options, ledger.clone());
+    (console, output, ledger)
+}
+
+#[test]
+fn records_are_aligned_lines_under_one_header() {
+    let (mut console, output, ledger) = console(ConsoleOptions::default());
+    let mut incoming = record("nginx", 812, "10.0.2.15:80", "10.0.7.9:50000");
+    incoming.direction = Direction::Incoming;
+    incoming.rtt_us = 400;
+    incoming.tcp_closed = 0;
+    incoming.tcp_established = 12;
+    incoming.bytes_written = 3_250_586;
+    let mut refused = record("app", 99, "10.0.2.15:40000", "10.0.9.1:5432");
+    (refused.bytes_read, refused.bytes_written, refused.rtt_us) = (0, 0, 0);
+    (refused.tcp_established, refused.tcp_closed) = (0, 0);
+    refused.failed = vec![(ConnectError::Refused, 3)];
+    let mut udp = record("systemd-resolved", 5, "10.0.2.15:1", "[2001:db8::1]:53");
+    udp.transport = Transport::Udp;
+    (udp.tcp_established, udp.tcp_closed) = (0, 0);
+    console
+        .records(&[
+            record("curl", 4711, "10.0.2.15:40000", "93.184.216.34:443"),
+            incoming,
+            refused,
+            udp,
+        ])
+        .unwrap();
+    console.finish(0).unwrap();
+    assert_eq!(
+        output.text(),
+        "\
+TIME      KIND    WHO                 LOCAL              PEER                   OUT       IN        RTT     NOTES
+12:04:31  tcp  →  curl[4711]          10.0.2.15:*        93.184.216.34:443      1.2 KiB   14 KiB    12 ms   1 opened, 1 closed
+12:04:31  tcp  ←  nginx[812]          10.0.2.15:80       10.0.7.9:*             3.1 MiB   14 KiB    0.4 ms  12 opened
+12:04:31  tcp  →  app[99]             10.0.2.15:*        10.0.9.1:5432          –         –         –       3 refused
+12:04:31  udp  →  systemd-resolv…[5]  10.0.2.15:*        [2001:db8::1]:53       1.2 KiB   14 KiB    12 ms
+4 records shown, 0 lost
+"
+    );
+    let entry = ledger.entry(Stage::Console);
+    assert_eq!((entry.received, entry.passed, entry.held()), (4, 4, 0));
+}
+
+#[test]
+fn on_a_terminal_the_header_comes_again_after_a_page_and_when_a_column_grew() {
+    let headers = |options, batches: &[&[NetflowRecord]]| {
+        let (mut console, output, _) = console(options);
+        for batch in batches {
+            console.records(batch).unwrap();
+        }
+        output.text().matches("TIME").count()
+    };
+    let terminal = ConsoleOptions {
+        terminal: true,
+        ..ConsoleOptions::default()
+    };
+    let short = record("a", 1, "10.0.0.1:1", "10.0.0.2:2");
+    let long = record("a", 1, "10.0.0.1:1", "[2001:db8:1:2:3:4:5:6]:443");
+    let page = vec![short.clone(); PAGE_LINES];
+    assert_eq!(headers(terminal, &[&page]), 1);
+    assert_eq!(headers(terminal, &[&page, std::slice::from_ref(&short)]), 2);
+    assert_eq!(
+        headers(
+            terminal,
+            &[&[short.clone()], &[long.clone()], &[long.clone()]]
+        ),
+        2
+    );
+    assert_eq!(
+        headers(ConsoleOptions::default(), &[&page, &page, &[long]]),
+        1
+    );
+}
+
+#[test]
+fn colours_are_there_only_when_asked_for() {
+    let mut failed = record("a", 1, "10.0.0.1:1", "10.0.0.2:2");
+    failed.failed = vec![(ConnectError::TimedOut, 1), (ConnectError::Reset, 2)];
+    failed.retransmits = 1;
+    for colour in [false, true] {
+        let options = ConsoleOptions {
+            colour,
+            ..ConsoleOptions::default()
+        };
+        let (mut console, output, _) = console(options);
+        console.records(std::slice::from_ref(&failed)).unwrap();
+        assert_eq!(output.text().contains('\x1b'), colour);
+        assert!(
+            output
+                .text()
+                .contains("1 opened, 1 closed, 1 timed out, 2 reset, 1 retransmit")
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_went_away_is_told_apart_from_a_full_disk_and_both_are_booked() {
+    for (kind, closed) in [
+        (io::ErrorKind::BrokenPipe, true),
+        (io::ErrorKind::StorageFull, false),
+    ] {
+        let ledger = Arc::new(Ledger::default());
+        let mut console = Console::new(
+            Box::new(Broken(kind)),
+            ConsoleOptions::default(),
+            ledger.clone(),
+        );
+        let error = console
+            .records(&[record("a", 1, "10.0.0.1:1", "10.0.0.2:2")])
+            .unwrap_err();
+        assert_eq!(matches!(error, ConsoleError::Closed), closed);
+        let entry = ledger.entry(Stage::Console);
+        assert_eq!(entry.dropped, [(Reason::OutputFailed, 1)]);
+        assert_eq!(entry.held(), 0);
+    }
+}
+
+#[test]
+fn local_time_is_within_a_day_of_utc() {
+    assert!(local_offset(1_700_000_000).abs() <= 86_400);
+}
