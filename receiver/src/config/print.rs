@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use crate::config::Config;
 use crate::config::schema::{Kind, Row, rows};
+use crate::config::units::{show_duration, show_size};
+use crate::config::value::{Allowed, Limits, Setting};
 
 /// Columns of a printed comment.
 const WIDTH: usize = 110;
@@ -40,11 +42,10 @@ pub fn effective(config: &Config, secrets: bool) -> String {
                 if is_override && value.is_none() {
                     continue;
                 }
-                let mut doc = format!(
-                    "{} Allowed: {}.",
-                    row.doc,
-                    setting(&mut defaults).allowed(limits)
-                );
+                let mut doc = row.doc.to_owned();
+                if let Some(bounds) = bounds(limits, setting(&mut defaults)) {
+                    let _infallible = write!(doc, " Allowed: {bounds}.");
+                }
                 if default != value {
                     let default = default.as_deref().unwrap_or("not set");
                     let _infallible = write!(doc, " Default: {default}.");
@@ -71,6 +72,25 @@ pub fn effective(config: &Config, secrets: bool) -> String {
         }
     }
     text
+}
+
+/// What is allowed, in short; nothing where the value itself shows it.
+fn bounds(limits: &Limits, setting: &dyn Setting) -> Option<String> {
+    match (limits, setting.allowed(limits)) {
+        (_, Allowed::OneOf(["true", "false"]))
+        | (Limits::Any | Limits::Text(..), Allowed::Form(_)) => None,
+        (_, Allowed::OneOf(words)) => Some(words.join(", ")),
+        (Limits::Count(low, high), _) => Some(format!("{low} to {high}")),
+        (Limits::Size(low, high), _) => {
+            Some(format!("{} to {}", show_size(*low), show_size(*high)))
+        }
+        (Limits::Real(low, high), _) => Some(format!("{low} to {high}")),
+        (Limits::Duration(low, high), _) => Some(format!(
+            "{} to {}",
+            show_duration(*low),
+            show_duration(*high)
+        )),
+    }
 }
 
 fn is_within(path: &str, ancestor: &str) -> bool {

@@ -282,11 +282,7 @@ fn local_offset(unix_s: i64) -> i64 {
     let mut local: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right types; localtime_r keeps neither.
     let filled = unsafe { libc::localtime_r(&raw const time, &raw mut local) };
-    if filled.is_null() {
-        0
-    } else {
-        i64::from(local.tm_gmtoff)
-    }
+    if filled.is_null() { 0 } else { local.tm_gmtoff }
 }
 
 #[cfg(test)]

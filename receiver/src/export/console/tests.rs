@@ -1,5 +1,6 @@
 //! What a person sees.
 
+use std::slice;
 use std::sync::Mutex;
 
 use super::*;
@@ -135,11 +136,15 @@ fn on_a_terminal_the_header_comes_again_after_a_page_and_when_a_column_grew() {
     let long = record("a", 1, "10.0.0.1:1", "[2001:db8:1:2:3:4:5:6]:443");
     let page = vec![short.clone(); PAGE_LINES];
     assert_eq!(headers(terminal, &[&page]), 1);
-    assert_eq!(headers(terminal, &[&page, std::slice::from_ref(&short)]), 2);
+    assert_eq!(headers(terminal, &[&page, slice::from_ref(&short)]), 2);
     assert_eq!(
         headers(
             terminal,
-            &[&[short.clone()], &[long.clone()], &[long.clone()]]
+            &[
+                slice::from_ref(&short),
+                slice::from_ref(&long),
+                slice::from_ref(&long)
+            ]
         ),
         2
     );
@@ -160,7 +165,7 @@ fn colours_are_there_only_when_asked_for() {
             ..ConsoleOptions::default()
         };
         let (mut console, output, _) = console(options);
-        console.records(std::slice::from_ref(&failed)).unwrap();
+        console.records(slice::from_ref(&failed)).unwrap();
         assert_eq!(output.text().contains('\x1b'), colour);
         assert!(
             output
