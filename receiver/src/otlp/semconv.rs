@@ -4,10 +4,14 @@
 /// Schema of the conventional names below; stands on every scope.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
+pub mod hubble;
+
 /// Instrumentation scopes: which part of the program made a record, point or span.
 pub mod scope {
     /// Connections of this host, from the kernel.
     pub const NETFLOW: &str = "netflume.netflow";
+    /// Flows of Cilium, counted as Hubble does.
+    pub const HUBBLE: &str = "netflume.hubble";
     /// Our own state.
     pub const SELF: &str = "netflume";
 }
