@@ -5,3 +5,4 @@ pub mod hubble;
 pub mod netflow;
 pub mod network_metrics;
 pub mod series;
+pub mod usage;

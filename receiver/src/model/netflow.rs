@@ -89,6 +89,15 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// All of them, in order of declaration.
+    pub const ALL: [Self; 5] = [
+        Self::Refused,
+        Self::TimedOut,
+        Self::Reset,
+        Self::Unreachable,
+        Self::Other,
+    ];
+
     /// The `error.type` of the metric and the record.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -239,6 +248,15 @@ pub struct Process {
     pub command_line: Option<String>,
     /// `container.id`, 64 hex digits, if its cgroup names one.
     pub container_id: Option<String>,
+}
+
+/// Who a socket belongs to: what stands in its records, and whose resource they are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Identity {
+    /// The process.
+    pub process: Arc<Process>,
+    /// Its container, unit or host.
+    pub resource: ResourceRef,
 }
 
 /// Kubernetes names of one end.
