@@ -1,2 +1,213 @@
-//! Record layouts.
+//! What kernel programs and user space say to each other: record layouts, settings, counters, and the list of kernel
+//! structure offsets. One definition for both sides.
+//!
+//! All numbers are in the byte order of the machine unless a field says otherwise. Every layout derives its byte conversions
+//! from `zerocopy`, so that padding or a field that is not plain data fails the build.
+
 #![no_std]
+#![forbid(unsafe_code)]
+
+mod offsets;
+
+pub use offsets::{ABSENT, Field, Offsets};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Longest record, header included. User space refuses longer ones.
+pub const MAX_RECORD_BYTES: usize = 1024;
+
+/// First bytes of every record.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Header {
+    /// Length of the record in bytes, this header included; a multiple of 8. A reader takes the fields that it knows and skips
+    /// to the next record by this length.
+    pub size: u16,
+    /// What follows: [`kind`].
+    pub kind: u16,
+    /// Zero.
+    pub reserved: u32,
+    /// When the kernel made the record: CLOCK_BOOTTIME, nanoseconds.
+    pub boot_ns: u64,
+}
+
+/// Values of [`Header::kind`].
+pub mod kind {
+    /// [`super::ConnectionRecord`].
+    pub const CONNECTION: u16 = 1;
+    /// [`super::ListenerRecord`].
+    pub const LISTENER: u16 = 2;
+}
+
+/// Values of [`ConnectionRecord::phase`].
+pub mod phase {
+    /// Seen alive.
+    pub const OPEN: u8 = 1;
+    /// Seen for the last time; the counters are final.
+    pub const CLOSED: u8 = 2;
+    /// Never established.
+    pub const FAILED: u8 = 3;
+}
+
+/// Values of [`ConnectionRecord::role`].
+pub mod role {
+    /// Nothing told: the connection is older than the program.
+    pub const UNKNOWN: u8 = 0;
+    /// The local process connected.
+    pub const CLIENT: u8 = 1;
+    /// The local process accepted.
+    pub const SERVER: u8 = 2;
+}
+
+/// Values of `transport`: the IP protocol numbers.
+pub mod transport {
+    /// RFC 9293.
+    pub const TCP: u8 = 6;
+    /// RFC 768.
+    pub const UDP: u8 = 17;
+}
+
+/// The process that owns a socket.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct OwnerRecord {
+    /// Kernel's tgid in the initial pid namespace. Zero: unknown.
+    pub pid: u32,
+    /// Real user id; of the socket's creator while `pid` is unknown.
+    pub uid: u32,
+    /// Inode (kernfs id) of the cgroup v2 directory. Zero: unknown.
+    pub cgroup_id: u64,
+    /// Name of the task, NUL padded.
+    pub comm: [u8; 16],
+}
+
+/// One observation of one connection; counters are totals since it was opened.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct ConnectionRecord {
+    /// Kind [`kind::CONNECTION`].
+    pub header: Header,
+    /// Identity while the connection lives: the address of the kernel's socket. Never leaves the program.
+    pub id: u64,
+    /// When it was opened, CLOCK_BOOTTIME nanoseconds. Zero: before the program watched.
+    pub opened_boot_ns: u64,
+    /// The process.
+    pub owner: OwnerRecord,
+    /// Network byte order; IPv4 is v4-mapped.
+    pub local_address: [u8; 16],
+    /// Network byte order; IPv4 is v4-mapped.
+    pub peer_address: [u8; 16],
+    /// Host byte order.
+    pub local_port: u16,
+    /// Host byte order.
+    pub peer_port: u16,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// Payload bytes sent, those sent again counted once.
+    pub bytes_sent: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Datagrams sent; zero for TCP.
+    pub packets_sent: u64,
+    /// Datagrams received; zero for TCP.
+    pub packets_received: u64,
+    /// TCP segments sent again.
+    pub retransmits: u32,
+    /// Smoothed round-trip time, microseconds. Zero: not measured.
+    pub rtt_us: u32,
+    /// Its mean deviation, microseconds.
+    pub rtt_var_us: u32,
+    /// errno that ended the connection, positive. Zero: none.
+    pub error: u16,
+    /// [`phase`].
+    pub phase: u8,
+    /// [`role`].
+    pub role: u8,
+    /// [`transport`].
+    pub transport: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// A socket that waits for connections, or went away.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct ListenerRecord {
+    /// Kind [`kind::LISTENER`].
+    pub header: Header,
+    /// The process.
+    pub owner: OwnerRecord,
+    /// Network byte order; IPv4 is v4-mapped; unspecified: all addresses.
+    pub local_address: [u8; 16],
+    /// Host byte order.
+    pub local_port: u16,
+    /// [`transport`].
+    pub transport: u8,
+    /// One: it listens. Zero: it was closed.
+    pub listening: u8,
+    /// Inode of the network namespace.
+    pub netns: u32,
+}
+
+/// What the loader tells the programs, as read-only constants.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Settings {
+    /// Only sockets of this network namespace (inode number). Zero: all.
+    pub scope_netns: u64,
+    /// One: leave out connections whose two ends are the same host by a loopback address.
+    pub skip_loopback: u64,
+    /// One: TCP connections are recorded.
+    pub tcp: u64,
+    /// One: UDP exchanges are recorded.
+    pub udp: u64,
+    /// Bytes that wait in the ring before its reader is woken.
+    pub wakeup_bytes: u64,
+}
+
+impl Settings {
+    /// How many 64-bit words it has.
+    pub const WORDS: usize = size_of::<Self>() / 8;
+
+    /// As words, for the loader.
+    #[must_use]
+    pub fn words(&self) -> [u64; Self::WORDS] {
+        zerocopy::transmute!(*self)
+    }
+}
+
+/// What user space tells the running programs: the one value of the map `CONTROL`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Control {
+    /// Own process, the kernel's tgid: its sockets are left out. Learnt by the first iterator pass, which runs as ourselves.
+    pub own_tgid: u32,
+    /// Number of the iterator pass, so that a socket with several descriptors is told once a pass.
+    pub pass: u32,
+}
+
+/// Slots of the per-CPU map `COUNTERS`; each is a total that only grows.
+pub mod counter {
+    /// Records made (state changes, calls; not those of iterator passes).
+    pub const RECORDS: u32 = 0;
+    /// Records that the ring had no room for.
+    pub const RING_FULL: u32 = 1;
+    /// Connections that the connection map had no room for: told without owner or opening time.
+    pub const CONNECTIONS_FULL: u32 = 2;
+    /// UDP exchanges that their map had no room for.
+    pub const UDP_FULL: u32 = 3;
+    /// How many slots there are.
+    pub const COUNT: u32 = 4;
+}

@@ -1,1 +1,305 @@
-//! Records of the kernel programs to [`crate::model::netflow`].
+//! Bytes of our kernel programs ([`netflume_ebpf`]) to [`KernelEvent`]s.
+//!
+//! Total: any bytes give events or a count of what made no sense. A record may be longer than this version knows; what is
+//! beyond is skipped.
+
+use netflume_ebpf::{
+    ConnectionRecord, Header, ListenerRecord, MAX_RECORD_BYTES, OwnerRecord, kind, phase, role,
+    transport,
+};
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+use crate::model::netflow::{
+    ConnectError, ConnectionState, Endpoint, KernelEvent, Listener, Owner, Phase, Role, Transport,
+};
+
+/// Why a record is no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Its length is not one that a record can have, or goes beyond the end; what follows cannot be found.
+    #[error("record of impossible length {0}")]
+    Length(u16),
+    /// Shorter than its kind needs.
+    #[error("record of kind {kind} has only {size} bytes")]
+    Short {
+        /// What the header says.
+        kind: u16,
+        /// What the header says.
+        size: u16,
+    },
+    /// A kind that this version does not know.
+    #[error("unknown kind {0}")]
+    Kind(u16),
+    /// A field holds a value that it cannot have.
+    #[error("field {0} holds {1}")]
+    Value(&'static str, u8),
+}
+
+/// One record, still as bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What it is.
+    pub kind: u16,
+    /// When the kernel made it, nanoseconds since boot.
+    pub boot_ns: u64,
+    /// All of it, header included.
+    pub bytes: &'a [u8],
+}
+
+/// Splits a batch into records; stops at the first whose length makes no sense.
+pub fn records(bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || split(&mut rest).and_then(Result::ok))
+}
+
+/// Decodes a batch: each record is handed to `sink`, as event or as error. Returns how many records there were.
+pub fn decode(bytes: &[u8], mut sink: impl FnMut(Result<KernelEvent, DecodeError>)) -> u64 {
+    let mut rest = bytes;
+    let mut count = 0;
+    while let Some(record) = split(&mut rest) {
+        count += 1;
+        sink(record.and_then(event));
+    }
+    count
+}
+
+/// Takes the next record off `rest`; after an error nothing is left.
+fn split<'a>(rest: &mut &'a [u8]) -> Option<Result<Record<'a>, DecodeError>> {
+    if rest.is_empty() {
+        return None;
+    }
+    let all = std::mem::take(rest);
+    let length = all
+        .first_chunk()
+        .map_or(0, |size| u16::from_ne_bytes(*size));
+    let size = usize::from(length);
+    let possible = size >= size_of::<Header>() && size % 8 == 0 && size <= MAX_RECORD_BYTES;
+    let header = Header::read_from_prefix(all).ok().filter(|_| possible);
+    match (header, all.split_at_checked(size)) {
+        (Some((header, _)), Some((bytes, after))) => {
+            *rest = after;
+            Some(Ok(Record {
+                kind: header.kind,
+                boot_ns: header.boot_ns,
+                bytes,
+            }))
+        }
+        _ => Some(Err(DecodeError::Length(length))),
+    }
+}
+
+fn event(record: Record<'_>) -> Result<KernelEvent, DecodeError> {
+    match record.kind {
+        kind::CONNECTION => connection(&read(record)?).map(KernelEvent::Connection),
+        kind::LISTENER => listener(&read(record)?).map(KernelEvent::Listener),
+        other => Err(DecodeError::Kind(other)),
+    }
+}
+
+/// The layout at the start of a record.
+fn read<T: FromBytes>(record: Record<'_>) -> Result<T, DecodeError> {
+    let size = u16::try_from(record.bytes.len()).unwrap_or(u16::MAX);
+    T::read_from_prefix(record.bytes)
+        .map(|(value, _)| value)
+        .map_err(|_| DecodeError::Short {
+            kind: record.kind,
+            size,
+        })
+}
+
+fn connection(record: &ConnectionRecord) -> Result<ConnectionState, DecodeError> {
+    Ok(ConnectionState {
+        id: record.id,
+        boot_time_ns: record.header.boot_ns,
+        opened_boot_time_ns: record.opened_boot_ns,
+        transport: transport_of(record.transport)?,
+        phase: match record.phase {
+            phase::OPEN => Phase::Open,
+            phase::CLOSED => Phase::Closed,
+            phase::FAILED => Phase::Failed,
+            other => return Err(DecodeError::Value("phase", other)),
+        },
+        role: match record.role {
+            role::UNKNOWN => Role::Unknown,
+            role::CLIENT => Role::Client,
+            role::SERVER => Role::Server,
+            other => return Err(DecodeError::Value("role", other)),
+        },
+        local: Endpoint {
+            address: record.local_address,
+            port: record.local_port,
+        },
+        peer: Endpoint {
+            address: record.peer_address,
+            port: record.peer_port,
+        },
+        netns: record.netns,
+        owner: owner(&record.owner),
+        bytes_sent: record.bytes_sent,
+        bytes_received: record.bytes_received,
+        packets_sent: record.packets_sent,
+        packets_received: record.packets_received,
+        retransmits: record.retransmits,
+        rtt_us: record.rtt_us,
+        rtt_var_us: record.rtt_var_us,
+        error: connect_error(record.error),
+    })
+}
+
+fn listener(record: &ListenerRecord) -> Result<Listener, DecodeError> {
+    Ok(Listener {
+        transport: transport_of(record.transport)?,
+        netns: record.netns,
+        local: Endpoint {
+            address: record.local_address,
+            port: record.local_port,
+        },
+        owner: owner(&record.owner),
+        listening: record.listening != 0,
+    })
+}
+
+fn owner(record: &OwnerRecord) -> Owner {
+    Owner {
+        pid: record.pid,
+        uid: record.uid,
+        cgroup_id: record.cgroup_id,
+        comm: record.comm,
+    }
+}
+
+fn transport_of(number: u8) -> Result<Transport, DecodeError> {
+    match number {
+        transport::TCP => Ok(Transport::Tcp),
+        transport::UDP => Ok(Transport::Udp),
+        other => Err(DecodeError::Value("transport", other)),
+    }
+}
+
+/// errno numbers as on every Linux architecture that has BPF (include/uapi/asm-generic/errno.h; MIPS and SPARC differ and are not
+/// supported).
+fn connect_error(errno: u16) -> Option<ConnectError> {
+    match errno {
+        0 => None,
+        32 | 104 => Some(ConnectError::Reset),
+        101 | 113 => Some(ConnectError::Unreachable),
+        110 => Some(ConnectError::TimedOut),
+        111 => Some(ConnectError::Refused),
+        _ => Some(ConnectError::Other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn sample() -> ConnectionRecord {
+        let mut local_address = [0; 16];
+        local_address[10..].copy_from_slice(&[0xff, 0xff, 127, 0, 0, 1]);
+        ConnectionRecord {
+            header: Header {
+                size: u16::try_from(size_of::<ConnectionRecord>()).unwrap(),
+                kind: kind::CONNECTION,
+                reserved: 0,
+                boot_ns: 77,
+            },
+            id: 1,
+            local_address,
+            peer_address: local_address,
+            local_port: 4000,
+            peer_port: 80,
+            bytes_sent: 5,
+            bytes_received: 6,
+            error: 111,
+            phase: phase::FAILED,
+            role: role::CLIENT,
+            transport: transport::TCP,
+            ..Default::default()
+        }
+    }
+
+    fn all(bytes: &[u8]) -> Vec<Result<KernelEvent, DecodeError>> {
+        let mut events = Vec::new();
+        let count = decode(bytes, |event| events.push(event));
+        assert_eq!(count, events.len() as u64);
+        events
+    }
+
+    #[test]
+    fn a_connection_keeps_every_field() {
+        let events = all(sample().as_bytes());
+        let [Ok(KernelEvent::Connection(state))] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert_eq!(state.boot_time_ns, 77);
+        assert_eq!(format!("{:?}", state.local), "127.0.0.1:4000");
+        assert_eq!((state.bytes_sent, state.bytes_received), (5, 6));
+        assert_eq!(
+            (state.phase, state.role, state.error),
+            (Phase::Failed, Role::Client, Some(ConnectError::Refused))
+        );
+    }
+
+    #[test]
+    fn every_prefix_of_a_record_is_an_error() {
+        let record = sample();
+        let bytes = record.as_bytes();
+        for end in 1..bytes.len() {
+            let events = all(&bytes[..end]);
+            assert!(
+                matches!(events.as_slice(), [Err(DecodeError::Length(_))]),
+                "{end}: {events:?}"
+            );
+        }
+        // A shorter record that says so is an error of its own; the next one is read.
+        let mut short = record;
+        short.header.size = 64;
+        let two = [&short.as_bytes()[..64], bytes].concat();
+        let events = all(&two);
+        assert!(
+            matches!(events.as_slice(), [Err(DecodeError::Short { .. }), Ok(_)]),
+            "{events:?}"
+        );
+    }
+
+    #[test]
+    fn a_longer_record_of_a_later_version_is_read_as_far_as_it_is_known() {
+        let mut record = sample();
+        record.header.size += 16;
+        let mut bytes = record.as_bytes().to_vec();
+        bytes.extend([0xee; 16]);
+        bytes.extend_from_slice(sample().as_bytes());
+        assert!(matches!(all(&bytes).as_slice(), [Ok(_), Ok(_)]));
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let mut record = sample();
+        record.phase = 9;
+        assert_eq!(
+            all(record.as_bytes()),
+            [Err(DecodeError::Value("phase", 9))]
+        );
+        record.header.kind = 4711;
+        assert_eq!(all(record.as_bytes()), [Err(DecodeError::Kind(4711))]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes in prop::collection::vec(any::<u8>(), 0..2048)) {
+            decode(&bytes, |_| {});
+            prop_assert!(records(&bytes).map(|r| r.bytes.len()).sum::<usize>() <= bytes.len());
+        }
+
+        #[test]
+        fn changed_records_never_panic(at in 0_usize..176, value in any::<u8>()) {
+            let mut bytes = [sample().as_bytes(), sample().as_bytes()].concat();
+            bytes[at] = value;
+            decode(&bytes, |_| {});
+        }
+    }
+}

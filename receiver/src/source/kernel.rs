@@ -1,1 +1,347 @@
-//! Reads the kernel programs.
+//! Our kernel programs: loaded, attached, read. Socket life in, batches of records ([`netflume_ebpf`]) out.
+//!
+//! [`KernelSource::drain`] takes what the programs sent since the last look: ended connections, failures, listeners.
+//! [`KernelSource::collect`] also asks the kernel for every open connection, once an interval. Nothing is attached exclusively,
+//! and everything is detached when the source is dropped or the process dies.
+
+pub mod btf;
+mod clock;
+mod hooks;
+mod load;
+mod probe;
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::Iter;
+use aya::{Ebpf, Pod};
+use netflume_ebpf::counter;
+use thiserror::Error;
+
+use crate::decode::kernel::records;
+use crate::ledger::{Ledger, Reason, Stage};
+use crate::source::{Batch, BatchKind};
+
+pub use hooks::{Hook, HookState, KernelReport};
+pub use probe::probe;
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Every network namespace and container of the host.
+    #[default]
+    Host,
+    /// Only the network namespace that netflume itself lives in: the own pod, for a sidecar.
+    Pod,
+}
+
+/// Options of the kernel source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelOptions {
+    /// TCP connections. Default: true.
+    pub tcp: bool,
+    /// UDP exchanges. Default: true.
+    pub udp: bool,
+    /// Connections between two sockets of one host by a loopback address. Default: true.
+    pub loopback: bool,
+    /// What is watched. Default: the host.
+    pub scope: Scope,
+    /// Open TCP connections whose owner and opening time the kernel remembers; beyond it they are still counted, but told without
+    /// these two. Memory is taken as they come, about 140 bytes each. Default: 131,072.
+    pub max_connections: u32,
+    /// Size of the ring that carries records of ended connections; a power of two of at least one page. Default: 256 KiB, which
+    /// holds 1,400 records.
+    pub ring_bytes: u32,
+    /// Leave out netflume's own sockets, and the other end of its own connections. Default: true; tests that watch themselves
+    /// need false.
+    pub exclude_own: bool,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        Self {
+            tcp: true,
+            udp: true,
+            loopback: true,
+            scope: Scope::Host,
+            max_connections: 131_072,
+            ring_bytes: 256 * 1024,
+            exclude_own: true,
+        }
+    }
+}
+
+/// Why the kernel source cannot work.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The process may not load kernel programs.
+    #[error("no right to load kernel programs: grant {missing} (or run as root)")]
+    NotPermitted {
+        /// The capabilities that are missing.
+        missing: String,
+    },
+    /// The kernel does not describe its own structures.
+    #[error(
+        "no kernel type information (BTF) at {path}: {reason}; it needs a kernel built with CONFIG_DEBUG_INFO_BTF"
+    )]
+    NoBtf {
+        /// Where it was looked for.
+        path: &'static str,
+        /// What happened there.
+        reason: String,
+    },
+    /// The kernel lacks something without which there are no records.
+    #[error("this kernel does not have what the programs need: {0}")]
+    Unsupported(String),
+    /// The kernel refused a program.
+    #[error("the kernel refused {program}: {reason}")]
+    Load {
+        /// Program or object.
+        program: &'static str,
+        /// The error and, if there is one, the last lines of the verifier's log.
+        reason: String,
+    },
+    /// A map or an iterator could not be used.
+    #[error("cannot {action}: {reason}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The error.
+        reason: String,
+    },
+}
+
+/// The running programs.
+pub struct KernelSource {
+    // Dropped first to last: links before the maps that they write to.
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    control: Array<MapData, ControlWords>,
+    counters: PerCpuArray<MapData, u64>,
+    booked: [u64; counter::COUNT as usize],
+    pass: u32,
+    own_tgid: u32,
+    last_pass_bytes: usize,
+    report: KernelReport,
+    ledger: Arc<Ledger>,
+}
+
+/// [`netflume_ebpf::Control`], as aya wants it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct ControlWords {
+    own_tgid: u32,
+    pass: u32,
+}
+
+// SAFETY: two words without padding; any bits are valid.
+unsafe impl Pod for ControlWords {}
+
+impl KernelSource {
+    /// Loads and attaches what this kernel offers, finds the connections that are open already.
+    ///
+    /// # Errors
+    /// [`SourceError`]: what to grant, or what the kernel lacks.
+    pub fn start(options: &KernelOptions, ledger: Arc<Ledger>) -> Result<Self, SourceError> {
+        let loaded = load::load(options)?;
+        let mut source = Self {
+            ebpf: loaded.ebpf,
+            ring: loaded.ring,
+            control: loaded.control,
+            counters: loaded.counters,
+            booked: [0; counter::COUNT as usize],
+            pass: 0,
+            own_tgid: if options.exclude_own { 0 } else { u32::MAX },
+            last_pass_bytes: 0,
+            report: loaded.report,
+            ledger,
+        };
+        // The first pass learns who we are and marks our own sockets, so that no later one tells them or their other end.
+        source.pass(&mut Vec::new())?;
+        if options.exclude_own {
+            source.own_tgid = source.control.get(&0, 0).map(|c| c.own_tgid).unwrap_or(0);
+        }
+        Ok(source)
+    }
+
+    /// What is used, what is not, and why.
+    #[must_use]
+    pub fn report(&self) -> &KernelReport {
+        &self.report
+    }
+
+    /// Appends what the programs sent since the last call; nothing, if there is nothing.
+    pub fn drain(&mut self, batches: &mut Vec<Batch>) {
+        let mut bytes = Vec::new();
+        self.drain_ring(&mut bytes);
+        self.push(bytes, batches);
+    }
+
+    /// Appends what the programs sent, and one observation of every open connection and listener. Records are in order of kernel
+    /// time across both, so that an observation that was made before a close comes before it.
+    ///
+    /// # Errors
+    /// [`SourceError::Io`] when the kernel's iterator fails; what the ring held is appended all the same.
+    pub fn collect(&mut self, batches: &mut Vec<Batch>) -> Result<(), SourceError> {
+        self.drain(batches);
+        let mut found = Vec::with_capacity(self.last_pass_bytes);
+        let result = self.pass(&mut found);
+        self.last_pass_bytes = found.len();
+        let mut meanwhile = Vec::new();
+        self.drain_ring(&mut meanwhile);
+        let bytes = if meanwhile.is_empty() {
+            found
+        } else {
+            merge(&found, &meanwhile)
+        };
+        self.push(bytes, batches);
+        self.book();
+        result
+    }
+
+    /// One iterator pass: appends a record for each open connection and listener.
+    fn pass(&mut self, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
+        let io = |action| move |reason: String| SourceError::Io { action, reason };
+        self.pass = self.pass.wrapping_add(1).max(1);
+        let control = ControlWords {
+            own_tgid: self.own_tgid,
+            pass: self.pass,
+        };
+        self.control
+            .set(0, control, 0)
+            .map_err(|e| io("write the control map")(e.to_string()))?;
+        let Some(program) = self.ebpf.program_mut(load::TASK_FILE) else {
+            return Ok(());
+        };
+        let program: &mut Iter = program
+            .try_into()
+            .map_err(|e| io("use the iterator")(format!("{e}")))?;
+        let link = program
+            .attach()
+            .map_err(|e| io("start the iterator")(e.to_string()))?;
+        let link = program
+            .take_link(link)
+            .map_err(|e| io("start the iterator")(e.to_string()))?;
+        let mut file = link
+            .into_file()
+            .map_err(|e| io("start the iterator")(e.to_string()))?;
+        let before = bytes.len();
+        file.read_to_end(bytes)
+            .map_err(|e| io("read the iterator")(e.to_string()))?;
+        let count = records(bytes.get(before..).unwrap_or_default()).count() as u64;
+        self.ledger.received(Stage::Kernel, count);
+        self.ledger.passed(Stage::Kernel, count);
+        Ok(())
+    }
+
+    fn drain_ring(&mut self, bytes: &mut Vec<u8>) {
+        let mut count = 0;
+        while let Some(record) = self.ring.next() {
+            bytes.extend_from_slice(&record);
+            count += 1;
+        }
+        self.ledger.passed(Stage::Kernel, count);
+    }
+
+    fn push(&self, bytes: Vec<u8>, batches: &mut Vec<Batch>) {
+        if !bytes.is_empty() {
+            let (unix_ns, boot_ns) = clock::now();
+            batches.push(Batch {
+                kind: BatchKind::Kernel,
+                unix_ns,
+                boot_ns,
+                bytes,
+            });
+        }
+    }
+
+    /// Brings the kernel's own counters into the ledger.
+    fn book(&mut self) {
+        let mut grown = [0_u64; counter::COUNT as usize];
+        for (slot, booked) in self.booked.iter_mut().enumerate() {
+            let Ok(values) = self
+                .counters
+                .get(&u32::try_from(slot).unwrap_or(u32::MAX), 0)
+            else {
+                continue;
+            };
+            let total = values.iter().sum();
+            grown[slot] = std::mem::replace(booked, total).abs_diff(total);
+        }
+        let of = |slot: u32| grown[slot as usize];
+        let refused = of(counter::CONNECTIONS_FULL) + of(counter::UDP_FULL);
+        self.ledger
+            .received(Stage::Kernel, of(counter::RECORDS) + refused);
+        self.ledger
+            .dropped(Stage::Kernel, Reason::RingFull, of(counter::RING_FULL));
+        self.ledger.dropped(Stage::Kernel, Reason::MapFull, refused);
+    }
+}
+
+impl AsFd for KernelSource {
+    /// Readable (epoll, poll) when the ring has filled enough that [`KernelSource::drain`] should come before the next interval.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl std::fmt::Debug for KernelSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelSource")
+            .field("pass", &self.pass)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Two runs of records, each in order of time, as one.
+fn merge(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let mut merged = Vec::with_capacity(a.len() + b.len());
+    let (mut a, mut b) = (records(a).peekable(), records(b).peekable());
+    loop {
+        let next = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if y.boot_ns < x.boot_ns => b.next(),
+            (Some(_), _) => a.next(),
+            (None, _) => b.next(),
+        };
+        match next {
+            Some(record) => merged.extend_from_slice(record.bytes),
+            None => return merged,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netflume_ebpf::{ConnectionRecord, Header, kind};
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn record(boot_ns: u64, id: u64) -> Vec<u8> {
+        let header = Header {
+            size: u16::try_from(size_of::<ConnectionRecord>()).unwrap(),
+            kind: kind::CONNECTION,
+            reserved: 0,
+            boot_ns,
+        };
+        ConnectionRecord {
+            header,
+            id,
+            ..Default::default()
+        }
+        .as_bytes()
+        .to_vec()
+    }
+
+    #[test]
+    fn a_close_during_the_pass_comes_after_the_observation_before_it() {
+        let pass = [record(10, 1), record(30, 2)].concat();
+        let ring = [record(20, 1), record(40, 2)].concat();
+        let times: Vec<u64> = records(&merge(&pass, &ring)).map(|r| r.boot_ns).collect();
+        assert_eq!(times, [10, 20, 30, 40]);
+        assert_eq!(merge(&pass, &[]), pass);
+    }
+}

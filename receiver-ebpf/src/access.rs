@@ -1,0 +1,184 @@
+//! The one place with `unsafe` access to kernel memory; everything it offers is safe to call with any value.
+//!
+//! Reads go through `bpf_probe_read_kernel`, which checks the address and fills the destination with zeros when it cannot be
+//! read, so a wrong pointer gives zeros, never a fault.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{Global, helpers::generated, programs::BtfTracePointContext};
+use netflume_ebpf::{Offsets, OwnerRecord, Settings};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Offsets of kernel fields, set by the loader.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Global<Offsets> = Global::new(Offsets::NONE);
+
+/// Settings, set by the loader.
+#[unsafe(no_mangle)]
+pub static SETTINGS: Global<Settings> = Global::new(Settings {
+    scope_netns: 0,
+    skip_loopback: 0,
+    tcp: 1,
+    udp: 1,
+    wakeup_bytes: 0,
+});
+
+/// One field of [`OFFSETS`]: a constant for the verifier.
+macro_rules! offset {
+    ($field:ident) => {{
+        let all = (&raw const $crate::access::OFFSETS).cast::<netflume_ebpf::Offsets>();
+        // SAFETY: `Global<T>` is transparent over a `T` that is always initialised; the field lies within it.
+        unsafe { core::ptr::read_volatile(&raw const (*all).$field) }
+    }};
+}
+pub(crate) use offset;
+
+/// One field of [`SETTINGS`]: a constant for the verifier.
+macro_rules! setting {
+    ($field:ident) => {{
+        let all = (&raw const $crate::access::SETTINGS).cast::<netflume_ebpf::Settings>();
+        // SAFETY: `Global<T>` is transparent over a `T` that is always initialised; the field lies within it.
+        unsafe { core::ptr::read_volatile(&raw const (*all).$field) }
+    }};
+}
+pub(crate) use setting;
+
+/// An address in the kernel, never dereferenced directly.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Ptr(u64);
+
+impl Ptr {
+    /// No address.
+    pub const NULL: Self = Self(0);
+
+    /// The `n`th argument of a BTF tracepoint, a pointer.
+    #[inline(always)]
+    pub fn argument(ctx: &BtfTracePointContext, n: usize) -> Self {
+        Self(ctx.arg::<u64>(n))
+    }
+
+    /// The number, as an identity.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The value at `offset` bytes; zeros if it cannot be read.
+    #[inline(always)]
+    pub fn read<T: FromBytes>(self, offset: u32) -> T {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper checks the source and fills all of the destination in every case; any bytes are a valid `T`.
+        unsafe {
+            generated::bpf_probe_read_kernel(
+                value.as_mut_ptr().cast(),
+                size_of::<T>() as u32,
+                self.0.wrapping_add(u64::from(offset)) as *const _,
+            );
+            value.assume_init()
+        }
+    }
+
+    /// Copies the value at `offset` bytes to where it is to stay; zeros if it cannot be read.
+    #[inline(always)]
+    pub fn copy<T: FromBytes>(self, offset: u32, destination: &mut T) {
+        // SAFETY: the helper checks the source and fills all of the destination in every case; any bytes are a valid `T`.
+        unsafe {
+            generated::bpf_probe_read_kernel(
+                core::ptr::from_mut(destination).cast(),
+                size_of::<T>() as u32,
+                self.0.wrapping_add(u64::from(offset)) as *const _,
+            );
+        }
+    }
+
+    /// The pointer at `offset` bytes.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Self {
+        Self(self.read(offset))
+    }
+}
+
+/// CLOCK_BOOTTIME, nanoseconds.
+#[inline(always)]
+pub fn boot_ns() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { generated::bpf_ktime_get_boot_ns() }
+}
+
+/// The running process (tgid). Only in process context is it the one that caused the event.
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    (aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// The running process, in full.
+#[inline(always)]
+pub fn current_owner(owner: &mut OwnerRecord) {
+    owner.pid = current_tgid();
+    owner.uid = aya_ebpf::helpers::bpf_get_current_uid_gid() as u32;
+    // SAFETY: no arguments.
+    let task = unsafe {
+        owner.cgroup_id = generated::bpf_get_current_cgroup_id();
+        Ptr(generated::bpf_get_current_task())
+    };
+    // The process's name is its first thread's; other threads may have names of their own.
+    task.follow(offset!(task_group_leader))
+        .copy(offset!(task_comm), &mut owner.comm);
+}
+
+/// The context of an `iter/task_file` program (`struct bpf_iter__task_file` of kernel/bpf/task_iter.c).
+#[repr(C)]
+pub struct TaskFileContext {
+    meta: *const IterMeta,
+    task: u64,
+    fd: u32,
+    file: u64,
+}
+
+#[repr(C)]
+struct IterMeta {
+    seq: *mut aya_ebpf::bindings::seq_file,
+}
+
+/// One step of a `task_file` iterator.
+#[derive(Clone, Copy)]
+pub struct TaskFile {
+    seq: *mut aya_ebpf::bindings::seq_file,
+    /// struct task_struct.
+    pub task: Ptr,
+    /// struct file; null at the end.
+    pub file: Ptr,
+}
+
+impl TaskFile {
+    /// From the context that the kernel passes.
+    #[inline(always)]
+    pub fn new(ctx: *mut TaskFileContext) -> Self {
+        // SAFETY: the kernel passes a valid context, and the verifier checks each of these accesses against its layout.
+        unsafe {
+            Self {
+                seq: (*(*ctx).meta).seq,
+                task: Ptr((*ctx).task),
+                file: Ptr((*ctx).file),
+            }
+        }
+    }
+
+    /// Hands one record to the reader; false: its buffer is full, and the kernel will come back with the same file.
+    #[inline(always)]
+    pub fn write<T: IntoBytes + Immutable>(&self, record: &T) -> bool {
+        // SAFETY: `seq` comes from the context, the record is initialised memory of the given length.
+        unsafe {
+            generated::bpf_seq_write(
+                self.seq,
+                core::ptr::from_ref(record).cast(),
+                size_of::<T>() as u32,
+            ) == 0
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The maps, and the two ways out of the kernel: the ring and the counters. User space sets the sizes when it loads.
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::generated,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use netflume_ebpf::{ConnectionRecord, Control, OwnerRecord, counter};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::access::{Ptr, setting};
+
+/// What is remembered of an open connection, keyed by the socket's address.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Connection {
+    /// Who connected, accepted, or was found with it.
+    pub owner: OwnerRecord,
+    /// CLOCK_BOOTTIME at ESTABLISHED. Zero: before the program watched, or not yet established.
+    pub opened_boot_ns: u64,
+    /// The last iterator pass that told it.
+    pub pass: u32,
+    /// [`netflume_ebpf::role`].
+    pub role: u8,
+    /// One: our own, or the other end of our own; nothing is told.
+    pub excluded: u8,
+    pub reserved: u16,
+}
+
+impl Connection {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        owner: OwnerRecord {
+            pid: 0,
+            uid: 0,
+            cgroup_id: 0,
+            comm: [0; 16],
+        },
+        opened_boot_ns: 0,
+        pass: 0,
+        role: 0,
+        excluded: 0,
+        reserved: 0,
+    };
+}
+
+/// An address and port of our own connections, as their other end sees it.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct EndpointKey {
+    pub address: [u8; 16],
+    pub port: u16,
+    pub reserved: u16,
+    /// Only for loopback addresses, which mean something else in each network namespace; else zero.
+    pub netns: u32,
+}
+
+impl EndpointKey {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        address: [0; 16],
+        port: 0,
+        reserved: 0,
+        netns: 0,
+    };
+}
+
+/// Records on their way to user space.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// Open connections by socket address. Memory is taken as connections come, up to the bound.
+#[map]
+pub static CONNECTIONS: HashMap<u64, Connection> =
+    HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+
+/// Local ends of our own connections.
+#[map]
+pub static OWN_ENDPOINTS: HashMap<EndpointKey, u64> =
+    HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
+
+/// What user space tells while the programs run.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, 0);
+
+/// Where an iterator step makes its record: too large for the stack, and only one step runs at a time.
+#[map]
+pub static SCRATCH: Array<ConnectionRecord> = Array::with_max_entries(1, 0);
+
+/// Totals, by [`counter`].
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: u32) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter) {
+        // SAFETY: the slot is this CPU's own; programs of one CPU may interleave at worst by an interrupt, which loses a count
+        // only between the two instructions of an add that is one instruction here.
+        unsafe { *slot += 1 };
+    }
+}
+
+/// Room for one record in the ring; none when it is full, which is counted. Whoever reserves must fill every field and
+/// [`send`] it.
+#[inline(always)]
+pub fn reserve<T: FromBytes>() -> Option<&'static mut T> {
+    count(counter::RECORDS);
+    // SAFETY: the kernel gives null or that many bytes, aligned to 8, that are ours until they are sent; any bytes are a `T`.
+    let room = unsafe {
+        generated::bpf_ringbuf_reserve(
+            (&raw const EVENTS).cast_mut().cast(),
+            size_of::<T>() as u64,
+            0,
+        )
+        .cast::<T>()
+        .as_mut()
+    };
+    if room.is_none() {
+        count(counter::RING_FULL);
+    }
+    room
+}
+
+/// Hands a reserved record, now complete, to user space.
+///
+/// The reader is woken only once enough has piled up: waking it for each record would cost a connection more than everything
+/// else here. It also reads at every interval.
+#[inline(always)]
+pub fn send<T>(record: &mut T) {
+    let flags = if EVENTS.query(0) >= setting!(wakeup_bytes) {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    // SAFETY: the record came from `reserve`, which the verifier checks.
+    unsafe { generated::bpf_ringbuf_submit(core::ptr::from_mut(record).cast(), u64::from(flags)) };
+}
+
+/// The connection of this socket.
+#[inline(always)]
+pub fn connection(sk: Ptr) -> Option<&'static mut Connection> {
+    // SAFETY: a map value stays readable memory while the program runs. State changes of one socket are serialised by its lock;
+    // the iterator may write `pass` and a missing owner beside them, plain words whose order does not matter.
+    CONNECTIONS
+        .get_ptr_mut(sk.address())
+        .map(|p| unsafe { &mut *p })
+}
+
+/// Remembers a connection; false: the map is full, which is counted, or (with `only_new`) it is known already.
+#[inline(always)]
+pub fn remember(sk: Ptr, connection: &Connection, only_new: bool) -> bool {
+    let flags = if only_new { u64::from(BPF_NOEXIST) } else { 0 };
+    match CONNECTIONS.insert(sk.address(), connection, flags) {
+        Ok(()) => true,
+        Err(error) => {
+            if error != -EEXIST {
+                count(counter::CONNECTIONS_FULL);
+            }
+            false
+        }
+    }
+}
+
+const EEXIST: i32 = 17;
+
+/// The iterator's record.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut ConnectionRecord> {
+    // SAFETY: as for `connection`; user space reads one iterator at a time.
+    SCRATCH.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
+
+/// What user space told.
+#[inline(always)]
+pub fn control() -> Option<&'static mut Control> {
+    // SAFETY: as for `connection`; whole words, written by one side each.
+    CONTROL.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}

@@ -1,0 +1,141 @@
+//! Where the running kernel keeps the fields that the programs read: one list, used by both sides.
+//!
+//! User space resolves each path in the kernel's BTF and passes the result as a read-only constant, which the verifier folds
+//! into the instructions. A field that the kernel lacks is [`ABSENT`], and the verifier drops the branch that would read it.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The offset of a field that the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// One line of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Structure, as BTF names it.
+    pub structure: &'static str,
+    /// Path of members; anonymous structures and unions are looked through.
+    pub path: &'static str,
+    /// Without it the programs cannot work.
+    pub required: bool,
+}
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $name:ident = $need:ident $structure:literal $path:literal;)*) => {
+        /// Byte offsets within kernel structures; [`ABSENT`] where the kernel has no such field.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct Offsets { $($(#[$doc])* pub $name: u32,)* }
+
+        impl Offsets {
+            /// What each word of the structure stands for, in order.
+            pub const FIELDS: [Field; size_of::<Self>() / 4] = [$(Field {
+                structure: $structure,
+                path: $path,
+                required: offsets!(@ $need),
+            },)*];
+
+            /// No field is known.
+            pub const NONE: Self = Self { $($name: ABSENT,)* };
+        }
+    };
+    (@ required) => { true };
+    (@ optional) => { false };
+}
+
+offsets! {
+    /// IPv4 peer address, network byte order.
+    sock_daddr = required "sock" "__sk_common.skc_daddr";
+    /// IPv4 local address, network byte order.
+    sock_rcv_saddr = required "sock" "__sk_common.skc_rcv_saddr";
+    /// Peer port, network byte order.
+    sock_dport = required "sock" "__sk_common.skc_dport";
+    /// Bound port, host byte order; zero again once the port was given back.
+    sock_num = required "sock" "__sk_common.skc_num";
+    /// AF_INET or AF_INET6.
+    sock_family = required "sock" "__sk_common.skc_family";
+    /// TCP state.
+    sock_state = required "sock" "__sk_common.skc_state";
+    /// struct net *.
+    sock_net = required "sock" "__sk_common.skc_net.net";
+    /// IPv6 peer address.
+    sock_v6_daddr = optional "sock" "__sk_common.skc_v6_daddr";
+    /// IPv6 local address.
+    sock_v6_rcv_saddr = optional "sock" "__sk_common.skc_v6_rcv_saddr";
+    /// unsigned long of `enum sock_flags` bits.
+    sock_flags = required "sock" "__sk_common.skc_flags";
+    /// u16, IP protocol.
+    sock_protocol = required "sock" "sk_protocol";
+    /// u16, SOCK_STREAM and so on.
+    sock_type = required "sock" "sk_type";
+    /// int, positive errno.
+    sock_err = required "sock" "sk_err";
+    /// int, positive errno that did not (yet) end the connection.
+    sock_err_soft = required "sock" "sk_err_soft";
+    /// kuid_t of the creator; a listener's is inherited.
+    sock_uid = required "sock" "sk_uid";
+    /// struct cgroup * of the creator, its lowest bit set when it is something else; inherited too.
+    sock_cgroup = optional "sock" "sk_cgrp_data";
+    /// Local port, network byte order; stays when the port is given back.
+    inet_sport = required "inet_sock" "inet_sport";
+    /// Payload bytes sent, those sent again included.
+    tcp_bytes_sent = required "tcp_sock" "bytes_sent";
+    /// Payload bytes sent again.
+    tcp_bytes_retrans = required "tcp_sock" "bytes_retrans";
+    /// Bytes received in order, a FIN counted as one.
+    tcp_bytes_received = required "tcp_sock" "bytes_received";
+    /// Segments sent again.
+    tcp_total_retrans = required "tcp_sock" "total_retrans";
+    /// Smoothed round-trip time, eighths of a microsecond.
+    tcp_srtt_us = required "tcp_sock" "srtt_us";
+    /// Mean deviation, quarters of a microsecond.
+    tcp_mdev_us = required "tcp_sock" "mdev_us";
+    /// Inode number of the namespace.
+    net_inum = required "net" "ns.inum";
+    /// struct sock * of a struct socket.
+    socket_sk = required "socket" "sk";
+    /// struct inode *.
+    file_inode = required "file" "f_inode";
+    /// void *: struct socket * for sockets.
+    file_private_data = required "file" "private_data";
+    /// u16, type and permissions.
+    inode_mode = required "inode" "i_mode";
+    /// Thread.
+    task_pid = required "task_struct" "pid";
+    /// Process.
+    task_tgid = required "task_struct" "tgid";
+    /// char[16].
+    task_comm = required "task_struct" "comm";
+    /// struct task_struct * of the first thread.
+    task_group_leader = required "task_struct" "group_leader";
+    /// struct files_struct *.
+    task_files = required "task_struct" "files";
+    /// const struct cred *.
+    task_cred = required "task_struct" "cred";
+    /// struct css_set *.
+    task_cgroups = optional "task_struct" "cgroups";
+    /// kuid_t, the real user.
+    cred_uid = required "cred" "uid";
+    /// struct cgroup * of the default (v2) hierarchy.
+    css_set_cgroup = optional "css_set" "dfl_cgrp";
+    /// struct kernfs_node *.
+    cgroup_kn = optional "cgroup" "kn";
+    /// u64, the inode number.
+    kernfs_id = optional "kernfs_node" "id";
+}
+
+impl Offsets {
+    /// How many fields there are.
+    pub const WORDS: usize = Self::FIELDS.len();
+
+    /// From words in the order of [`Self::FIELDS`].
+    #[must_use]
+    pub fn from_words(words: [u32; Self::WORDS]) -> Self {
+        zerocopy::transmute!(words)
+    }
+
+    /// As words, for the loader.
+    #[must_use]
+    pub fn words(&self) -> [u32; Self::WORDS] {
+        zerocopy::transmute!(*self)
+    }
+}

@@ -1,0 +1,142 @@
+//! One pass over every descriptor of every process: the sockets behind them, with their owners, in all network namespaces.
+//!
+//! Runs when user space reads the iterator. A socket that several descriptors share is told once a pass; one without any
+//! descriptor (still in the accept queue, or closed and lingering) is left to the state changes.
+
+use netflume_ebpf::{ABSENT, ListenerRecord, OwnerRecord};
+use zerocopy::FromZeros;
+
+use crate::{
+    access::{Ptr, TaskFile, TaskFileContext, current_tgid, offset},
+    maps::{self, Connection, EndpointKey, OWN_ENDPOINTS},
+    tcp::{self, state},
+};
+
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+
+/// One file of one thread.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+fn task_file(ctx: *mut TaskFileContext) -> i32 {
+    let step = TaskFile::new(ctx);
+    if !step.file.is_null() && !step.task.is_null() {
+        visit(&step);
+    }
+    0
+}
+
+#[inline(always)]
+fn visit(step: &TaskFile) {
+    let sk = socket_of(step.file);
+    if sk.is_null() || shares_files_with_leader(step.task) || !tcp::is_tcp(sk) || !tcp::in_scope(sk)
+    {
+        return;
+    }
+    let Some(control) = maps::control() else {
+        return;
+    };
+    if control.own_tgid == 0 {
+        // The reader of the iterator is ourselves, whatever pid namespace we live in.
+        control.own_tgid = current_tgid();
+    }
+    let tgid: u32 = step.task.read(offset!(task_tgid));
+    let own = tgid == control.own_tgid;
+    match u32::from(sk.read::<u8>(offset!(sock_state))) {
+        state::SYN_SENT | state::CLOSE | state::TIME_WAIT => {}
+        state::LISTEN if own => {}
+        state::LISTEN => {
+            let mut record = ListenerRecord::new_zeroed();
+            tcp::listener(sk, &mut record, true);
+            owner_of(step.task, tgid, &mut record.owner);
+            step.write(&record);
+        }
+        _ => {
+            if let Some(known) = maps::connection(sk) {
+                if known.owner.pid == 0 {
+                    owner_of(step.task, tgid, &mut known.owner);
+                    known.excluded |= u8::from(own);
+                }
+                if known.excluded == 0 && known.pass != control.pass {
+                    tell(step, sk, known, control.pass);
+                }
+            } else {
+                found(step, sk, tgid, own, control.pass);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn tell(step: &TaskFile, sk: Ptr, connection: &mut Connection, pass: u32) {
+    if tcp::is_unwanted_loopback(sk) {
+        connection.pass = pass;
+        return;
+    }
+    let Some(record) = maps::scratch() else {
+        return;
+    };
+    tcp::observe(sk, record);
+    record.owner = connection.owner;
+    record.opened_boot_ns = connection.opened_boot_ns;
+    record.role = connection.role;
+    if step.write(record) {
+        // Only now: when the reader's buffer was full, the kernel comes back with this socket.
+        connection.pass = pass;
+    }
+}
+
+/// A connection that is older than the program, or that the full map had refused.
+#[inline(always)]
+fn found(step: &TaskFile, sk: Ptr, tgid: u32, own: bool, pass: u32) {
+    let mut connection = Connection::EMPTY;
+    owner_of(step.task, tgid, &mut connection.owner);
+    if own {
+        let mut key = EndpointKey::EMPTY;
+        tcp::local_end(sk, &mut key);
+        let _ = OWN_ENDPOINTS.insert(key, 1, 0);
+        connection.excluded = 1;
+    } else {
+        connection.excluded = u8::from(tcp::is_other_end_of_own(sk));
+    }
+    if connection.excluded == 0 {
+        tell(step, sk, &mut connection, pass);
+    }
+    maps::remember(sk, &connection, true);
+}
+
+/// Threads mostly share one table of descriptors: the first thread stands for all of them.
+#[inline(always)]
+fn shares_files_with_leader(task: Ptr) -> bool {
+    let leader = task.follow(offset!(task_group_leader));
+    leader != task && leader.follow(offset!(task_files)) == task.follow(offset!(task_files))
+}
+
+/// struct sock of a file, or null.
+#[inline(always)]
+fn socket_of(file: Ptr) -> Ptr {
+    let mode: u16 = file.follow(offset!(file_inode)).read(offset!(inode_mode));
+    if mode & S_IFMT != S_IFSOCK {
+        return Ptr::NULL;
+    }
+    let socket = file.follow(offset!(file_private_data));
+    if socket.is_null() {
+        return Ptr::NULL;
+    }
+    socket.follow(offset!(socket_sk))
+}
+
+#[inline(always)]
+fn owner_of(task: Ptr, tgid: u32, owner: &mut OwnerRecord) {
+    let leader = task.follow(offset!(task_group_leader));
+    owner.pid = tgid;
+    leader
+        .follow(offset!(task_cred))
+        .copy(offset!(cred_uid), &mut owner.uid);
+    leader.copy(offset!(task_comm), &mut owner.comm);
+    owner.cgroup_id = 0;
+    if offset!(task_cgroups) != ABSENT && offset!(css_set_cgroup) != ABSENT {
+        let set = leader.follow(offset!(task_cgroups));
+        owner.cgroup_id = tcp::cgroup_id(set.follow(offset!(css_set_cgroup)));
+    }
+}

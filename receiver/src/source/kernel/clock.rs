@@ -1,0 +1,18 @@
+//! The two clocks of a batch.
+
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Wall clock (nanoseconds since 1970) and CLOCK_BOOTTIME (nanoseconds), read one after the other.
+pub(super) fn now() -> (u64, u64) {
+    (
+        nanoseconds(clock_gettime(ClockId::Realtime)),
+        nanoseconds(clock_gettime(ClockId::Boottime)),
+    )
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}

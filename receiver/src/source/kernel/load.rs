@@ -1,0 +1,210 @@
+//! The object of `receiver-ebpf` into the running kernel: offsets resolved, maps sized, programs attached.
+
+use std::os::unix::fs::MetadataExt;
+
+use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::programs::{BtfTracePoint, Iter, ProgramError};
+use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
+use netflume_ebpf::{ABSENT, Offsets, Settings};
+
+use super::btf::Btf;
+use super::hooks::{Hook, HookState, KernelReport};
+use super::probe::{self, probe};
+use super::{ControlWords, KernelOptions, Scope, SourceError};
+
+/// Name of the iterator program.
+pub(super) const TASK_FILE: &str = "task_file";
+pub(super) const TASK_FILE_HOOK: &str = "iter/task_file";
+const SET_STATE: &str = "inet_sock_set_state";
+pub(super) const SET_STATE_HOOK: &str = "tp_btf/inet_sock_set_state";
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netflume-ebpf"));
+
+/// Programs attached, maps at hand.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) ring: RingBuf<MapData>,
+    pub(super) control: Array<MapData, ControlWords>,
+    pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) report: KernelReport,
+}
+
+pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
+    let mut report = probe(options);
+    probe::require_rights(&report)?;
+    raise_memory_limit();
+    let offsets = resolve_offsets()?.words();
+    let settings = settings(options)?.words();
+    let no_btf = |reason: String| SourceError::NoBtf {
+        path: probe::BTF_PATH,
+        reason,
+    };
+    let kernel_types = AyaBtf::from_sys_fs().map_err(|e| no_btf(e.to_string()))?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&kernel_types))
+        .override_global("OFFSETS", offsets.as_slice(), true)
+        .override_global("SETTINGS", settings.as_slice(), true)
+        .map_max_entries("CONNECTIONS", options.max_connections.max(1))
+        .map_max_entries("EVENTS", options.ring_bytes)
+        .load(OBJECT)
+        .map_err(|e| SourceError::Load {
+            program: "the maps",
+            reason: chain(&e),
+        })?;
+
+    if options.tcp {
+        let result = attach_tracepoint(&mut ebpf, SET_STATE, &kernel_types);
+        settle(&mut report, SET_STATE_HOOK, &result);
+        result.map_err(|reason| SourceError::Load {
+            program: SET_STATE_HOOK,
+            reason,
+        })?;
+        let result = load_iterator(&mut ebpf, &kernel_types);
+        settle(&mut report, TASK_FILE_HOOK, &result);
+    }
+    Ok(Loaded {
+        ring: map(&mut ebpf, "EVENTS")?,
+        control: map(&mut ebpf, "CONTROL")?,
+        counters: map(&mut ebpf, "COUNTERS")?,
+        ebpf,
+        report,
+    })
+}
+
+fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, SourceError> {
+    let map = ebpf.take_map(name).ok_or_else(|| SourceError::Io {
+        action: "open a map",
+        reason: format!("{name} is not in the object"),
+    })?;
+    T::try_from(map).map_err(|e| SourceError::Io {
+        action: "open a map",
+        reason: chain(&e),
+    })
+}
+
+/// Writes into the report what became of a hook.
+pub(super) fn settle(report: &mut KernelReport, hook: &str, result: &Result<(), String>) {
+    for Hook { state, .. } in report.hooks.iter_mut().filter(|h| h.hook == hook) {
+        *state = match result {
+            Ok(()) => HookState::Used,
+            Err(reason) => HookState::Missing(reason.clone()),
+        };
+    }
+}
+
+/// Loads and attaches a program of section `tp_btf/NAME` whose function is called NAME.
+pub(super) fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, types: &AyaBtf) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| format!("{name} is not in the object"))?;
+    let program: &mut BtfTracePoint = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
+    program.load(name, types).map_err(|e| refusal(&e))?;
+    program.attach().map_err(|e| refusal(&e))?;
+    Ok(())
+}
+
+fn load_iterator(ebpf: &mut Ebpf, types: &AyaBtf) -> Result<(), String> {
+    let program = ebpf
+        .program_mut(TASK_FILE)
+        .ok_or("the iterator is not in the object")?;
+    let program: &mut Iter = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
+    program.load("task_file", types).map_err(|e| refusal(&e))
+}
+
+/// The error in one line; of a verifier's log the last lines, which hold the reason.
+pub(super) fn refusal(error: &ProgramError) -> String {
+    if let ProgramError::LoadError {
+        io_error,
+        verifier_log,
+    } = error
+    {
+        let log = verifier_log.to_string();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = lines
+            .get(lines.len().saturating_sub(6)..)
+            .unwrap_or_default()
+            .join(" | ");
+        return format!("{io_error} ({tail})");
+    }
+    chain(error)
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+fn resolve_offsets() -> Result<Offsets, SourceError> {
+    let no_btf = |reason: String| SourceError::NoBtf {
+        path: probe::BTF_PATH,
+        reason,
+    };
+    let bytes = probe::read_btf().map_err(no_btf)?;
+    let btf = Btf::parse(&bytes).map_err(|e| no_btf(e.to_string()))?;
+    let mut missing = Vec::new();
+    let words = Offsets::FIELDS.map(|field| {
+        btf.offset(field.structure, field.path).unwrap_or_else(|| {
+            if field.required {
+                missing.push(format!("{}.{}", field.structure, field.path));
+            }
+            ABSENT
+        })
+    });
+    if missing.is_empty() {
+        Ok(Offsets::from_words(words))
+    } else {
+        Err(SourceError::Unsupported(format!(
+            "fields {}",
+            missing.join(", ")
+        )))
+    }
+}
+
+fn settings(options: &KernelOptions) -> Result<Settings, SourceError> {
+    let scope_netns = match options.scope {
+        Scope::Host => 0,
+        Scope::Pod => std::fs::metadata("/proc/self/ns/net")
+            .map_err(|e| SourceError::Io {
+                action: "find the own network namespace",
+                reason: e.to_string(),
+            })?
+            .ino(),
+    };
+    Ok(Settings {
+        scope_netns,
+        skip_loopback: u64::from(!options.loopback),
+        tcp: u64::from(options.tcp),
+        udp: u64::from(options.udp),
+        wakeup_bytes: u64::from(options.ring_bytes / 4),
+    })
+}
+
+/// Before 5.11 maps count against the locked-memory limit. Best effort: newer kernels do not ask.
+fn raise_memory_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const ENOUGH: u64 = 512 * 1024 * 1024;
+    let limit = getrlimit(Resource::Memlock);
+    if limit.current.is_some_and(|current| current < ENOUGH) {
+        let maximum = limit.maximum.map(|maximum| maximum.max(ENOUGH));
+        if setrlimit(
+            Resource::Memlock,
+            Rlimit {
+                current: Some(ENOUGH),
+                maximum,
+            },
+        )
+        .is_err()
+        {
+            tracing::debug!("the locked-memory limit stays at {:?}", limit.current);
+        }
+    }
+}
