@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 const BPF_LINKER: &str = "0.10.3";
 
 /// Leaves the object as `OUT_DIR/netflume-ebpf`; nothing to do for targets other than Linux.
-pub fn compile() -> Result<()> {
+pub(crate) fn compile() -> Result<()> {
     if variable("CARGO_CFG_TARGET_OS")? != "linux" {
         return Ok(());
     }
