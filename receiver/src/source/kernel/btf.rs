@@ -133,7 +133,7 @@ impl<'a> Btf<'a> {
             bits = bits.checked_add(offset)?;
             id = member;
         }
-        (bits % 8 == 0).then_some(bits / 8)
+        bits.is_multiple_of(8).then_some(bits / 8)
     }
 
     /// Whether there is a typedef or function of this name.
@@ -300,8 +300,9 @@ mod tests {
             bytes[at % len] = value;
             bytes.extend(more);
             if let Ok(btf) = Btf::parse(&bytes) {
-                let _ = btf.offset("outer", "c.x");
-                let _ = btf.has(Kind::Typedef, "btf_trace_x");
+                let offset = btf.offset("outer", "c.x");
+                prop_assert!(offset.is_none_or(|offset| offset < 1 << 29));
+                prop_assert!(!btf.has(Kind::Func, "no such function"));
             }
         }
     }
