@@ -1,3 +1,6 @@
 //! Bytes to events: pure, total, bounded.
 
+pub mod cilium;
+pub mod gob;
 pub mod kernel;
+pub mod packet;

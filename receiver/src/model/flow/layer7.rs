@@ -11,8 +11,36 @@ pub struct Layer7 {
     pub latency_ns: u64,
     /// The oneof `record`.
     pub record: L7Record,
-    /// `trace_context.parent.trace_id` (flow field 30): 32 hexadecimal digits; empty when absent.
-    pub trace_id: Box<str>,
+    /// `trace_context.parent` (flow field 30): from the request's `traceparent`; of a response that of its request.
+    pub trace: Option<TraceParent>,
+    /// The record's own time, nanoseconds since 1970: start of a request, end of a response. Not in `flow.Flow`, whose `time` is when
+    /// the record was read.
+    pub record_time_ns: i64,
+    /// `X-Request-Id`, which joins a response with its request; empty when absent. Not in `flow.Flow`.
+    pub request_id: Box<str>,
+}
+
+/// A W3C `traceparent`: trace and parent span are not zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TraceParent {
+    /// Shown by [`TraceParent::trace_id_text`] as `trace_context.parent.trace_id`.
+    pub trace_id: [u8; 16],
+    /// Span of the caller. Not in `flow.Flow`.
+    pub span_id: [u8; 8],
+    /// Bit 0: sampled. Not in `flow.Flow`.
+    pub flags: u8,
+}
+
+impl TraceParent {
+    /// 32 lower-case hexadecimal digits.
+    #[must_use]
+    pub fn trace_id_text(&self) -> impl std::fmt::Display {
+        std::fmt::from_fn(|f| {
+            self.trace_id
+                .iter()
+                .try_for_each(|byte| write!(f, "{byte:02x}"))
+        })
+    }
 }
 
 /// The oneof `record` of `flow.Layer7`.

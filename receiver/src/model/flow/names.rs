@@ -207,6 +207,15 @@ open_enum! {
 open_enum! {
     /// `flow.DebugCapturePoint`.
     DebugCapturePoint(u8) {
+        DBG_CAPTURE_POINT_UNKNOWN = 0,
+        DBG_CAPTURE_DELIVERY = 4,
+        DBG_CAPTURE_FROM_LB = 5,
+        DBG_CAPTURE_AFTER_V46 = 6,
+        DBG_CAPTURE_AFTER_V64 = 7,
+        DBG_CAPTURE_PROXY_PRE = 8,
+        DBG_CAPTURE_PROXY_POST = 9,
+        DBG_CAPTURE_SNAT_PRE = 10,
+        DBG_CAPTURE_SNAT_POST = 11,
     }
 }
 
@@ -275,6 +284,18 @@ open_enum! {
 open_enum! {
     /// `flow.AgentEventType`: not the numbers of the monitor socket.
     AgentEventType(u8) {
+        AGENT_EVENT_UNKNOWN = 0,
+        AGENT_STARTED = 2,
+        POLICY_UPDATED = 3,
+        POLICY_DELETED = 4,
+        ENDPOINT_REGENERATE_SUCCESS = 5,
+        ENDPOINT_REGENERATE_FAILURE = 6,
+        ENDPOINT_CREATED = 7,
+        ENDPOINT_DELETED = 8,
+        IPCACHE_UPSERTED = 9,
+        IPCACHE_DELETED = 10,
+        SERVICE_UPSERTED = 11,
+        SERVICE_DELETED = 12,
     }
 }
 

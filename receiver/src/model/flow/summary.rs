@@ -68,18 +68,22 @@ fn layer4(l4: Option<L4>, out: &mut impl Write) -> fmt::Result {
                 code
             }
         ),
-        Some(L4::Vrrp {
-            kind,
-            vrid,
-            priority,
-        }) => {
-            write!(out, "VRRP Type: {kind}, VRID: {vrid}, Priority: {priority}")
-        }
-        Some(L4::Igmp {
-            kind,
-            group_address,
-        }) => write!(out, "IGMP Type: {kind}, Group: {group_address}"),
+        // The names are those of the library that Hubble decodes packets with.
+        Some(L4::Vrrp { kind: 1, .. }) => out.write_str("VRRP VRRPv2 Advertisement"),
+        Some(L4::Vrrp { .. }) => out.write_str("VRRP "),
+        Some(L4::Igmp { kind, .. }) => write!(out, "IGMP {}", igmp_type(kind)),
         Some(other) => out.write_str(other.name()),
+    }
+}
+
+const fn igmp_type(kind: u8) -> &'static str {
+    match kind {
+        0x11 => "IGMP Membership Query",
+        0x12 => "IGMPv1 Membership Report",
+        0x16 => "IGMPv2 Membership Report",
+        0x17 => "Leave Group",
+        0x22 => "IGMPv3 Membership Report",
+        _ => "",
     }
 }
 
@@ -136,9 +140,10 @@ fn write_dns(dns: &Dns, kind: L7FlowType, out: &mut impl Write) -> fmt::Result {
             } else {
                 write!(out, "RCode: {}", dns_rcode_text(dns.rcode))?;
             }
-            let source = match &*dns.observation_source {
-                "proxy" => "Proxy",
-                other => other,
+            let source = if &*dns.observation_source == "proxy" {
+                "Proxy"
+            } else {
+                "Query"
             };
             write!(out, " TTL: {} ({source} {} ", dns.ttl, dns.query)?;
             types(&dns.qtypes, out)?;
@@ -161,10 +166,23 @@ fn answer(dns: &Dns, out: &mut impl Write) -> fmt::Result {
     Ok(())
 }
 
+/// Joined by commas, quoted as Go's `%q` does: names from the wire may hold anything.
 fn quoted(list: &[Box<str>], out: &mut impl Write) -> fmt::Result {
     out.write_char('"')?;
     for (i, item) in list.iter().enumerate() {
-        write!(out, "{}{item}", if i == 0 { "" } else { "," })?;
+        if i > 0 {
+            out.write_char(',')?;
+        }
+        for c in item.chars() {
+            match c {
+                '"' | '\\' => write!(out, "\\{c}")?,
+                '\n' => out.write_str("\\n")?,
+                '\r' => out.write_str("\\r")?,
+                '\t' => out.write_str("\\t")?,
+                c if c.is_control() => write!(out, "\\x{:02x}", u32::from(c))?,
+                c => out.write_char(c)?,
+            }
+        }
     }
     out.write_char('"')
 }
@@ -178,24 +196,123 @@ fn types(list: &[u16], out: &mut impl Write) -> fmt::Result {
 }
 
 fn write_kafka(kafka: &Kafka, kind: L7FlowType, out: &mut impl Write) -> fmt::Result {
-    match kind {
-        L7FlowType::REQUEST if kafka.topic.is_empty() => {
-            write!(
-                out,
-                "Kafka {} correlation id {}",
-                kafka.api_key, kafka.correlation_id
-            )
-        }
-        L7FlowType::REQUEST => write!(
-            out,
-            "Kafka {} correlation id {} topic '{}'",
-            kafka.api_key, kafka.correlation_id, kafka.topic
-        ),
-        L7FlowType::RESPONSE => write!(
-            out,
-            "Kafka response correlation id {} return code {}",
-            kafka.correlation_id, kafka.error_code
-        ),
-        _ => Ok(()),
+    let Kafka {
+        api_key,
+        correlation_id,
+        topic,
+        ..
+    } = kafka;
+    let kind_text = if kind == L7FlowType::REQUEST {
+        "request"
+    } else {
+        "response"
+    };
+    write!(
+        out,
+        "Kafka {kind_text} {api_key} correlation id {correlation_id} topic '{topic}'"
+    )?;
+    if kind != L7FlowType::REQUEST {
+        write!(out, " return code {}", kafka.error_code)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::flow::Layer7;
+    use crate::model::flow::layer7::Generic;
+
+    fn of(kind: L7FlowType, latency_ns: u64, record: L7Record) -> String {
+        let flow = Flow {
+            summary: Summary::L7,
+            l7: Some(Box::new(Layer7 {
+                kind,
+                latency_ns,
+                record,
+                ..Layer7::default()
+            })),
+            ..Flow::default()
+        };
+        let mut text = String::new();
+        write(&flow, &mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn tcp_flags_stand_in_hubbles_order() {
+        let mut text = String::new();
+        let l4 = Some(L4::Tcp {
+            source_port: 1,
+            destination_port: 2,
+            flags: Some(TcpFlags(0x1ff)),
+        });
+        layer4(l4, &mut text).unwrap();
+        assert_eq!(
+            text,
+            "TCP Flags: SYN, ACK, RST, FIN, PSH, URG, ECE, CWR, NS"
+        );
+    }
+
+    #[test]
+    fn http_says_what_was_asked_and_how_long_it_took() {
+        let http = Http {
+            code: 200,
+            method: "GET".into(),
+            url: "http://a/b".into(),
+            protocol: "HTTP/1.1".into(),
+            headers: vec![],
+        };
+        let record = L7Record::Http(http);
+        assert_eq!(
+            of(L7FlowType::REQUEST, 0, record.clone()),
+            "HTTP/1.1 GET http://a/b"
+        );
+        assert_eq!(
+            of(L7FlowType::RESPONSE, 12_999_999, record.clone()),
+            "HTTP/1.1 200 12ms (GET http://a/b)"
+        );
+        assert_eq!(of(L7FlowType::SAMPLE, 0, record), "");
+    }
+
+    #[test]
+    fn dns_answers_are_quoted() {
+        let mut dns = Dns {
+            query: "a.".into(),
+            ips: vec!["1.2.3.4".into(), "::1".into()],
+            ttl: 30,
+            cnames: vec!["c.".into()],
+            observation_source: "proxy".into(),
+            qtypes: vec![1, 28, 9999],
+            ..Dns::default()
+        };
+        let answer = of(L7FlowType::RESPONSE, 0, L7Record::Dns(dns.clone()));
+        assert_eq!(
+            answer,
+            "DNS Answer \"1.2.3.4,::1\" CNAMEs: \"c.\" TTL: 30 (Proxy a. A,AAAA,Unknown)"
+        );
+        dns.rcode = 3;
+        dns.observation_source = "".into();
+        let answer = of(L7FlowType::RESPONSE, 0, L7Record::Dns(dns.clone()));
+        assert_eq!(
+            answer,
+            "DNS Answer RCode: Non-Existent Domain TTL: 30 (Query a. A,AAAA,Unknown)"
+        );
+        assert_eq!(
+            of(L7FlowType::REQUEST, 0, L7Record::Dns(dns)),
+            "DNS Query a. A,AAAA,Unknown"
+        );
+    }
+
+    #[test]
+    fn generic_fields_are_shown_as_a_go_map() {
+        let generic = Generic {
+            protocol: "r2d2".into(),
+            fields: vec![("cmd".into(), "READ".into()), ("file".into(), "x".into())],
+        };
+        assert_eq!(
+            of(L7FlowType::REQUEST, 0, L7Record::Generic(generic)),
+            "r2d2 Fields: map[cmd:READ file:x]"
+        );
     }
 }

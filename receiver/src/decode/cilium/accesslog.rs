@@ -1,0 +1,326 @@
+//! Type 129, `LogRecord`: what a proxy (Envoy, the DNS proxy, a generic parser) logged of one request or response.
+//!
+//! Fields are matched by name, because their positions and types changed: labels are strings up to 1.15 and structs since, DNS addresses
+//! are byte slices up to 1.16 and self-marshalling since, Kafka is gone in 1.20.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{EventError, nested, timestamp};
+use crate::decode::gob::{self, GobError, Reader, StructReader, Type, TypeId, Types, builtin};
+use crate::model::flow::layer7::Generic;
+use crate::model::flow::{Dns, Http, Kafka, L7FlowType, L7Record, TrafficDirection, Verdict};
+
+/// An access log record.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct AccessLog {
+    /// Request, response or sample.
+    pub kind: L7FlowType,
+    /// Start of a request, end of a response, nanoseconds since 1970.
+    pub time_ns: i64,
+    /// Where it was observed, as the direction of the flow.
+    pub direction: TrafficDirection,
+    /// Sender of this message: of a response the server.
+    pub source: LogEndpoint,
+    /// Receiver of this message.
+    pub destination: LogEndpoint,
+    /// 0: IPv4, 1: IPv6.
+    pub ip_version: u8,
+    /// What the proxy did with it.
+    pub verdict: Verdict,
+    /// Rule or error text.
+    pub info: Box<str>,
+    /// IP protocol number.
+    pub transport: u16,
+    /// The protocol's own part.
+    pub record: L7Record,
+}
+
+/// One end, as the record names it.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct LogEndpoint {
+    /// Endpoint id.
+    pub id: u32,
+    /// Address text; empty when unknown.
+    pub ipv4: Box<str>,
+    /// Address text; empty when unknown.
+    pub ipv6: Box<str>,
+    /// Host order.
+    pub port: u16,
+    /// Security identity.
+    pub identity: u32,
+    /// `source:key=value`.
+    pub labels: Vec<Box<str>>,
+}
+
+/// Reads a `LogRecord`.
+///
+/// # Errors
+/// When the gob stream inside makes no sense, or the timestamp is not RFC 3339 (Hubble drops such a record too).
+pub fn decode(data: &[u8]) -> Result<AccessLog, EventError> {
+    nested(data, |fields, reader| {
+        let mut log = AccessLog::default();
+        let mut time = "";
+        while let Some((name, id)) = fields.next(reader)? {
+            let types = fields.types();
+            match name {
+                "Type" => log.kind = kind(gob::string(id, reader)?),
+                "Timestamp" => time = gob::string(id, reader)?,
+                "ObservationPoint" => log.direction = direction(gob::string(id, reader)?),
+                "SourceEndpoint" => log.source = endpoint(types, id, reader)?,
+                "DestinationEndpoint" => log.destination = endpoint(types, id, reader)?,
+                "IPVersion" => log.ip_version = narrow(gob::uint(id, reader)?)?,
+                "Verdict" => log.verdict = verdict(gob::string(id, reader)?),
+                "Info" => log.info = gob::string(id, reader)?.into(),
+                "TransportProtocol" => log.transport = narrow(gob::uint(id, reader)?)?,
+                // Only one of these is ever set.
+                "HTTP" => log.record = L7Record::Http(http(types, id, reader)?),
+                "Kafka" => log.record = L7Record::Kafka(kafka(types, id, reader)?),
+                "DNS" => log.record = L7Record::Dns(dns(types, id, reader)?),
+                "L7" => log.record = L7Record::Generic(generic(types, id, reader)?),
+                _ => types.skip(id, reader)?,
+            }
+        }
+        log.time_ns =
+            timestamp::parse(time).ok_or(EventError::Content("timestamp of an access log"))?;
+        Ok(log)
+    })
+}
+
+fn kind(text: &str) -> L7FlowType {
+    match text {
+        "Request" => L7FlowType::REQUEST,
+        "Response" => L7FlowType::RESPONSE,
+        "Sample" => L7FlowType::SAMPLE,
+        _ => L7FlowType::UNKNOWN_L7_TYPE,
+    }
+}
+
+fn direction(text: &str) -> TrafficDirection {
+    match text {
+        "Ingress" => TrafficDirection::INGRESS,
+        "Egress" => TrafficDirection::EGRESS,
+        _ => TrafficDirection::TRAFFIC_DIRECTION_UNKNOWN,
+    }
+}
+
+fn verdict(text: &str) -> Verdict {
+    match text {
+        "Forwarded" => Verdict::FORWARDED,
+        "Denied" => Verdict::DROPPED,
+        "Error" => Verdict::ERROR,
+        "Redirected" => Verdict::REDIRECTED,
+        _ => Verdict::VERDICT_UNKNOWN,
+    }
+}
+
+fn narrow<T: TryFrom<u64>>(value: u64) -> Result<T, GobError> {
+    T::try_from(value).map_err(|_| GobError::Number)
+}
+
+fn narrow_signed<T: TryFrom<i64>>(value: i64) -> Result<T, GobError> {
+    T::try_from(value).map_err(|_| GobError::Number)
+}
+
+/// Low half: ids are 64 bits wide in the record, and 32 in Hubble's schema, which drops the rest.
+fn low_half(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn endpoint(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<LogEndpoint, GobError> {
+    let mut endpoint = LogEndpoint::default();
+    let mut fields = StructReader::new(types, id)?;
+    while let Some((name, id)) = fields.next(reader)? {
+        match name {
+            "ID" => endpoint.id = low_half(gob::uint(id, reader)?),
+            "IPv4" => endpoint.ipv4 = gob::string(id, reader)?.into(),
+            "IPv6" => endpoint.ipv6 = gob::string(id, reader)?.into(),
+            "Port" => endpoint.port = narrow(gob::uint(id, reader)?)?,
+            "Identity" => endpoint.identity = low_half(gob::uint(id, reader)?),
+            "Labels" => endpoint.labels = list(types, id, reader, label)?,
+            _ => types.skip(id, reader)?,
+        }
+    }
+    Ok(endpoint)
+}
+
+/// A list, element by element. Nothing is reserved by the announced length.
+fn list<T>(
+    types: &Types,
+    id: TypeId,
+    reader: &mut Reader<'_>,
+    element: impl Fn(&Types, TypeId, &mut Reader<'_>) -> Result<T, GobError>,
+) -> Result<Vec<T>, GobError> {
+    let Some(Type::List(element_id)) = types.get(id) else {
+        return Err(GobError::UnexpectedType);
+    };
+    let mut list = Vec::new();
+    for _ in 0..reader.uint()? {
+        list.push(element(types, *element_id, reader)?);
+    }
+    Ok(list)
+}
+
+/// A map from text, sorted by key.
+fn map<T>(
+    types: &Types,
+    id: TypeId,
+    reader: &mut Reader<'_>,
+    element: impl Fn(&Types, TypeId, &mut Reader<'_>) -> Result<T, GobError>,
+) -> Result<Vec<(Box<str>, T)>, GobError> {
+    let Some(Type::Map(key_id, element_id)) = types.get(id) else {
+        return Err(GobError::UnexpectedType);
+    };
+    let mut entries: Vec<(Box<str>, T)> = Vec::new();
+    for _ in 0..reader.uint()? {
+        let key = text(types, *key_id, reader)?;
+        entries.push((key, element(types, *element_id, reader)?));
+    }
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(entries)
+}
+
+fn text(_: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Box<str>, GobError> {
+    gob::string(id, reader).map(Into::into)
+}
+
+fn strings(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Vec<Box<str>>, GobError> {
+    list(types, id, reader, text)
+}
+
+/// A string up to 1.15, {Key, Value, Source} since: `Source:Key=Value`, or `Source:Key` without a value.
+fn label(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Box<str>, GobError> {
+    if id == builtin::STRING {
+        return text(types, id, reader);
+    }
+    let (mut key, mut value, mut source) = ("", "", "");
+    let mut fields = StructReader::new(types, id)?;
+    while let Some((name, id)) = fields.next(reader)? {
+        match name {
+            "Key" => key = gob::string(id, reader)?,
+            "Value" => value = gob::string(id, reader)?,
+            "Source" => source = gob::string(id, reader)?,
+            _ => types.skip(id, reader)?,
+        }
+    }
+    Ok(if value.is_empty() {
+        format!("{source}:{key}").into()
+    } else {
+        format!("{source}:{key}={value}").into()
+    })
+}
+
+fn http(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Http, GobError> {
+    let mut http = Http::default();
+    let mut fields = StructReader::new(types, id)?;
+    while let Some((name, id)) = fields.next(reader)? {
+        match name {
+            "Code" => http.code = narrow_signed(gob::int(id, reader)?)?,
+            "Method" => http.method = text(types, id, reader)?,
+            "URL" => http.url = url(types, id, reader)?,
+            "Protocol" => http.protocol = text(types, id, reader)?,
+            "Headers" => {
+                let headers = map(types, id, reader, strings)?;
+                let pairs = headers.into_iter();
+                http.headers = pairs
+                    .flat_map(|(key, values)| {
+                        values.into_iter().map(move |value| (key.clone(), value))
+                    })
+                    .collect();
+            }
+            _ => types.skip(id, reader)?,
+        }
+    }
+    Ok(http)
+}
+
+/// A type that marshals itself to its text.
+fn url(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Box<str>, GobError> {
+    match types.get(id) {
+        Some(Type::Opaque) => reader.string().map(Into::into),
+        _ => Err(GobError::UnexpectedType),
+    }
+}
+
+fn dns(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Dns, GobError> {
+    let mut dns = Dns::default();
+    let mut fields = StructReader::new(types, id)?;
+    let number = |_: &Types, id: TypeId, reader: &mut Reader<'_>| narrow(gob::uint(id, reader)?);
+    while let Some((name, id)) = fields.next(reader)? {
+        match name {
+            "Query" => dns.query = text(types, id, reader)?,
+            "IPs" => dns.ips = list(types, id, reader, address)?,
+            "TTL" => dns.ttl = narrow(gob::uint(id, reader)?)?,
+            "CNAMEs" => dns.cnames = strings(types, id, reader)?,
+            "ObservationSource" => dns.observation_source = text(types, id, reader)?,
+            "RCode" => dns.rcode = narrow_signed(gob::int(id, reader)?)?,
+            "QTypes" => dns.qtypes = list(types, id, reader, number)?,
+            "AnswerTypes" => dns.rrtypes = list(types, id, reader, number)?,
+            _ => types.skip(id, reader)?,
+        }
+    }
+    Ok(dns)
+}
+
+/// `net.IP` (bytes) up to 1.16, `netip.Addr` (self-marshalling, with a zone behind the 16 bytes) since; the two show a v4-mapped
+/// address and no address at all differently.
+fn address(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Box<str>, GobError> {
+    let old = id == builtin::BYTES;
+    if !old && types.get(id) != Some(&Type::Opaque) {
+        return Err(GobError::UnexpectedType);
+    }
+    let bytes = reader.bytes()?;
+    if let Some((sixteen, zone)) = bytes.split_first_chunk::<16>() {
+        let address = Ipv6Addr::from(*sixteen);
+        let zone = std::str::from_utf8(zone).map_err(|_| GobError::Utf8)?;
+        return Ok(match (old, zone) {
+            (true, _) => IpAddr::V6(address).to_canonical().to_string(),
+            (false, "") => address.to_string(),
+            (false, zone) => format!("{address}%{zone}"),
+        }
+        .into());
+    }
+    match (bytes, old) {
+        ([a, b, c, d], _) => Ok(Ipv4Addr::new(*a, *b, *c, *d).to_string().into()),
+        ([], true) => Ok("<nil>".into()),
+        ([], false) => Ok("invalid IP".into()),
+        _ => Err(GobError::UnexpectedType),
+    }
+}
+
+fn kafka(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Kafka, GobError> {
+    let mut kafka = Kafka::default();
+    let mut fields = StructReader::new(types, id)?;
+    while let Some((name, id)) = fields.next(reader)? {
+        match name {
+            "ErrorCode" => kafka.error_code = narrow_signed(gob::int(id, reader)?)?,
+            "APIVersion" => kafka.api_version = narrow_signed(gob::int(id, reader)?)?,
+            "APIKey" => kafka.api_key = text(types, id, reader)?,
+            "CorrelationID" => kafka.correlation_id = narrow_signed(gob::int(id, reader)?)?,
+            "Topic" => {
+                let mut topic = StructReader::new(types, id)?;
+                while let Some((name, id)) = topic.next(reader)? {
+                    match name {
+                        "Topic" => kafka.topic = text(types, id, reader)?,
+                        _ => types.skip(id, reader)?,
+                    }
+                }
+            }
+            _ => types.skip(id, reader)?,
+        }
+    }
+    Ok(kafka)
+}
+
+fn generic(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Generic, GobError> {
+    let mut generic = Generic::default();
+    let mut fields = StructReader::new(types, id)?;
+    while let Some((name, id)) = fields.next(reader)? {
+        match name {
+            "Proto" => generic.protocol = text(types, id, reader)?,
+            "Fields" => generic.fields = map(types, id, reader, text)?,
+            _ => types.skip(id, reader)?,
+        }
+    }
+    Ok(generic)
+}
