@@ -316,8 +316,9 @@ impl Check {
             }
             Self::IpVersion(versions) => versions.contains(&i32::from(flow.ip_version().0)),
             Self::TraceId(ids) => {
-                let id = flow.l7.as_deref().map_or("", |l7| &l7.trace_id);
-                ids.iter().any(|wanted| wanted == id)
+                let trace = flow.l7.as_deref().and_then(|l7| l7.trace);
+                let id = trace.map_or_else(String::new, |trace| trace.trace_id_text().to_string());
+                ids.contains(&id)
             }
             Self::Uuid(uuids) => uuids.contains(&Uuid::from_random(flow.uuid)),
             Self::Direction(values) => values.contains(&i32::from(flow.direction.0)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::flow::{
     DropReason, Endpoint, EventType, Http, Interface, Ip, IpVersion, L4, L7Record, Labels, Layer7,
-    Pod, Service, TcpFlags, TrafficDirection, Verdict, Workload,
+    Pod, Service, TcpFlags, TraceParent, TrafficDirection, Verdict, Workload,
 };
 
 fn node() -> Node {
@@ -92,7 +92,11 @@ fn message() -> Flow {
                 protocol: "HTTP/1.1".into(),
                 headers: vec![("X-User".into(), "a".into())],
             }),
-            trace_id: "0af7".into(),
+            trace: Some(TraceParent {
+                trace_id: *b"0123456789abcdef",
+                span_id: [1; 8],
+                flags: 1,
+            }),
             ..Layer7::default()
         })),
         ..Flow::default()
@@ -176,7 +180,7 @@ fn packets_match_by_each_field() {
         r#"{"traffic_direction":["INGRESS"]}"#,
         r#"{"interface":[{"index":4,"name":"eth1"}]}"#,
         r#"{"ip_trace_id":[1]}"#,
-        r#"{"trace_id":["0af7"]}"#,
+        r#"{"trace_id":["30313233343536373839616263646566"]}"#,
         r#"{"http_method":["GET"]}"#,
         r#"{"dns_query":["."]}"#,
         r#"{"source_pod":["shop"],"destination_port":["54"]}"#,
@@ -195,7 +199,7 @@ fn messages_match_by_each_field() {
         r#"{"http_path":["^/cart$"]}"#,
         r#"{"http_url":["id=\\d"]}"#,
         r#"{"http_header":[{"key":"X-User","value":"a"}]}"#,
-        r#"{"trace_id":["0af7"]}"#,
+        r#"{"trace_id":["30313233343536373839616263646566"]}"#,
         r#"{"protocol":["http"]}"#,
         r#"{"reply":[true]}"#,
         r#"{"http_method":["GET"],"event_type":[{"type":129}]}"#,
