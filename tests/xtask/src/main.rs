@@ -27,6 +27,8 @@ cargo xtask COMMAND
   collector [CONFIG]  starts the OpenTelemetry Collector with otelcol-config/CONFIG.yaml (default: debug) until Ctrl-C
   kernels [VERSION...] [--table]  runs the kernel tests under QEMU on Debian's 5.10, 6.1 and 6.12; --table prints the last results
   fuzz [--seconds N] [TARGET...]  fuzzes the decoders (default: each for 20 s)
+  oracle gen          writes tests/fixtures/cilium anew with Cilium's own code, both releases
+  oracle ARG...       runs the program with other arguments; without any it lists them
   bench [ARG...]      benchmarks, on a quiet machine; arguments go to criterion
 
 parts of test:
@@ -90,6 +92,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "kernels" if rest.iter().any(|arg| arg == "--table") => kernels::table(),
         "kernels" => kernels::run(rest),
         "fuzz" => fuzz::run(rest),
+        "oracle" => oracle(rest),
         "bench" => run(command("cargo bench --package netflume --").args(rest)),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
@@ -141,4 +144,14 @@ fn ignored(name: &str) -> Result<()> {
 fn collector(config: &str) -> Result<()> {
     let program = partner::COLLECTOR.program()?;
     run(command(&program.to_string_lossy()).arg(format!("--config=otelcol-config/{config}.yaml")))
+}
+
+fn oracle(args: &[String]) -> Result<()> {
+    let program = |partner: &partner::Partner| -> Result<String> {
+        Ok(partner.program()?.to_string_lossy().into_owned())
+    };
+    if args == ["gen"] {
+        run(command(&program(&partner::ORACLE_1_18)?).arg("gen"))?;
+    }
+    run(command(&program(&partner::ORACLE)?).args(args))
 }

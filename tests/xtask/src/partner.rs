@@ -1,7 +1,7 @@
 //! Go programs that the tests run beside netflume: built once from the manifests of this repository, kept in the cache folder.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -15,10 +15,12 @@ pub struct Partner {
     pub name: &'static str,
     /// Its folder in the repository.
     pub dir: &'static str,
-    /// What it is made from: these files of the folder are copied and name the result by their hash.
+    /// What it is made from: these files of the folder are copied and name the result by their hash. `*.go` stands for all such files.
     pub files: &'static [&'static str],
     /// Commands before `go build`, run in the copy.
     pub prepare: &'static [&'static str],
+    /// The last arguments of `go build`: the package, after further flags.
+    pub build: &'static str,
 }
 
 /// The OpenTelemetry Collector, with what `otelcol-config/builder.yaml` lists.
@@ -30,10 +32,38 @@ pub const COLLECTOR: Partner = Partner {
     dir: "otelcol-config",
     files: &["builder.yaml", "go.mod", "go.sum"],
     prepare: &["go tool builder --config builder.yaml --skip-compilation --skip-get-modules"],
+    build: ".",
+};
+
+/// Cilium's own code, newest release of the fixtures: writes, decodes, counts and serves monitor events.
+pub const ORACLE: Partner = Partner {
+    name: "oracle",
+    dir: "tests/oracle",
+    files: &["go.mod", "go.sum", "*.go", "agent_link.s"],
+    prepare: &[],
+    build: ".",
+};
+
+/// The same program with Cilium 1.18.
+pub const ORACLE_1_18: Partner = Partner {
+    name: "oracle-1.18",
+    dir: "tests/oracle",
+    files: &["go-1.18.mod", "go-1.18.sum", "go.mod", "*.go", "agent_link.s"],
+    prepare: &[],
+    build: "-modfile go-1.18.mod -tags cilium_1_18 .",
+};
+
+/// Hubble's command line: the test client of the Observer API.
+pub const HUBBLE: Partner = Partner {
+    name: "hubble",
+    dir: "tests/oracle",
+    files: &["go.mod", "go.sum", "hubble/main.go"],
+    prepare: &[],
+    build: "./hubble",
 };
 
 /// Every partner, for set-up.
-pub const ALL: &[&Partner] = &[&COLLECTOR];
+pub const ALL: &[&Partner] = &[&COLLECTOR, &ORACLE, &ORACLE_1_18, &HUBBLE];
 
 impl Partner {
     /// The built program; builds it first if the cache does not have it.
@@ -43,7 +73,8 @@ impl Partner {
     pub fn program(&self) -> Result<PathBuf> {
         let source = cache::root().join(self.dir);
         let mut hash = Hash::default();
-        for file in self.files {
+        let files = self.sources(&source)?;
+        for file in &files {
             hash.add(file.as_bytes());
             hash.add(
                 &fs::read(source.join(file))
@@ -53,6 +84,7 @@ impl Partner {
         self.prepare
             .iter()
             .for_each(|line| hash.add(line.as_bytes()));
+        hash.add(self.build.as_bytes());
         let cache = cache::dir()?;
         let program = cache.join(format!("{}-{}", self.name, hash.hex()));
         let _lock = cache::lock(self.name)?;
@@ -75,15 +107,21 @@ impl Partner {
         let work = cache.join(format!("{}.build", self.name));
         cache::remove(&work)?;
         fs::create_dir_all(&work)?;
-        for file in self.files {
-            fs::copy(source.join(file), work.join(file))?;
+        for file in &files {
+            let copy = work.join(file);
+            fs::create_dir_all(copy.parent().unwrap_or(&work))?;
+            fs::copy(source.join(file), copy)?;
         }
         for line in self.prepare {
             run::run(run::command(line).current_dir(&work))?;
         }
-        let build = "go build -trimpath -buildvcs=false -ldflags -s -o built .";
+        // Two packages at a time: each may take most of a gigabyte.
+        let build = format!(
+            "go build -p 2 -trimpath -buildvcs=false -ldflags -s -o built {}",
+            self.build
+        );
         run::run(
-            run::command(build)
+            run::command(&build)
                 .current_dir(&work)
                 .env("CGO_ENABLED", "0"),
         )?;
@@ -91,5 +129,28 @@ impl Partner {
         cache::remove(&work)?;
         println!("   built {} in {} s", self.name, start.elapsed().as_secs());
         Ok(program)
+    }
+
+    /// The files it is made from, in a fixed order.
+    fn sources(&self, folder: &Path) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for file in self.files {
+            let Some(ending) = file.strip_prefix('*') else {
+                all.push((*file).to_owned());
+                continue;
+            };
+            let mut found = Vec::new();
+            for entry in
+                fs::read_dir(folder).with_context(|| format!("cannot read {}", self.dir))?
+            {
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if name.ends_with(ending) {
+                    found.push(name);
+                }
+            }
+            found.sort();
+            all.append(&mut found);
+        }
+        Ok(all)
     }
 }

@@ -1,0 +1,1 @@
+// Go asks for an assembly file in a package that declares functions without bodies (agent_link.go).
