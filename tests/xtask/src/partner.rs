@@ -48,7 +48,13 @@ pub const ORACLE: Partner = Partner {
 pub const ORACLE_1_18: Partner = Partner {
     name: "oracle-1.18",
     dir: "tests/oracle",
-    files: &["go-1.18.mod", "go-1.18.sum", "go.mod", "*.go", "agent_link.s"],
+    files: &[
+        "go-1.18.mod",
+        "go-1.18.sum",
+        "go.mod",
+        "*.go",
+        "agent_link.s",
+    ],
     prepare: &[],
     build: "-modfile go-1.18.mod -tags cilium_1_18 .",
 };
