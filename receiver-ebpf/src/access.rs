@@ -5,7 +5,11 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{Global, helpers::generated, programs::BtfTracePointContext};
+use aya_ebpf::{
+    Global,
+    helpers::generated,
+    programs::{BtfTracePointContext, SockAddrContext},
+};
 use netflume_ebpf::{Offsets, OwnerRecord, Settings};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -21,6 +25,8 @@ pub static SETTINGS: Global<Settings> = Global::new(Settings {
     tcp: 1,
     udp: 1,
     wakeup_bytes: 0,
+    call_sendto: 0,
+    call_sendmsg: 0,
 });
 
 /// One field of [`OFFSETS`]: a constant for the verifier.
@@ -55,6 +61,32 @@ impl Ptr {
     #[inline(always)]
     pub fn argument(ctx: &BtfTracePointContext, n: usize) -> Self {
         Self(ctx.arg::<u64>(n))
+    }
+
+    /// An argument that the kernel passed.
+    #[inline(always)]
+    pub fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    /// A later address.
+    #[inline(always)]
+    pub fn plus(self, bytes: u16) -> Self {
+        Self(self.0.wrapping_add(u64::from(bytes)))
+    }
+
+    /// The argument again, for a helper that wants the kernel's own pointer.
+    #[inline(always)]
+    pub fn as_argument(self) -> *mut core::ffi::c_void {
+        self.0 as *mut _
+    }
+
+    /// The value at `offset` bytes of an argument whose type the kernel knows: one instruction. The verifier refuses it for any
+    /// other pointer and beyond the structure; where the memory is gone it gives zeros.
+    #[inline(always)]
+    pub fn load<T: FromBytes>(self, offset: u32) -> T {
+        // SAFETY: the verifier admits the load only within a structure that it knows; any bytes are a valid `T`.
+        unsafe { core::ptr::read_volatile((self.0 as *const u8).add(offset as usize).cast::<T>()) }
     }
 
     /// The number, as an identity.
@@ -129,6 +161,63 @@ pub fn current_owner(owner: &mut OwnerRecord) {
     // The process's name is its first thread's; other threads may have names of their own.
     task.follow(offset!(task_group_leader))
         .copy(offset!(task_comm), &mut owner.comm);
+}
+
+/// Registers of the running system call.
+#[inline(always)]
+pub fn current_registers() -> Ptr {
+    // SAFETY: the first has no arguments, the second takes what the first gives.
+    unsafe { Ptr(generated::bpf_task_pt_regs(generated::bpf_get_current_task_btf()) as u64) }
+}
+
+/// The value at an address of the running process; zeros if it cannot be read.
+#[inline(always)]
+pub fn read_user<T: FromBytes>(address: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the source and fills all of the destination in every case; any bytes are a valid `T`.
+    unsafe {
+        generated::bpf_probe_read_user(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const _,
+        );
+        value.assume_init()
+    }
+}
+
+/// IPv4 address and port (network byte order) of a cgroup hook's message.
+#[inline(always)]
+pub fn hook_address4(ctx: &SockAddrContext) -> (u32, u16) {
+    // SAFETY: the kernel passes a valid context, and the verifier checks each access.
+    unsafe {
+        let hook = ctx.sock_addr;
+        ((*hook).user_ip4, (*hook).user_port as u16)
+    }
+}
+
+/// IPv6 address, in words, and port (network byte order) of a cgroup hook's message.
+#[inline(always)]
+pub fn hook_address6(ctx: &SockAddrContext) -> ([u32; 4], u16) {
+    // SAFETY: as above.
+    unsafe {
+        let hook = ctx.sock_addr;
+        let word = |n: usize| core::ptr::read_volatile(&raw const (*hook).user_ip6[n]);
+        (
+            [word(0), word(1), word(2), word(3)],
+            (*hook).user_port as u16,
+        )
+    }
+}
+
+/// Adds to a number that other CPUs add to as well.
+#[inline(always)]
+pub fn add(total: &mut u64, value: u64) {
+    // SAFETY: a valid, aligned number in a map value.
+    unsafe {
+        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
+            total, value,
+        );
+    }
 }
 
 /// The context of an `iter/task_file` program (`struct bpf_iter__task_file` of kernel/bpf/task_iter.c).

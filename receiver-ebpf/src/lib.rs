@@ -157,6 +157,93 @@ pub struct ListenerRecord {
     pub netns: u32,
 }
 
+/// Key of the map `UDP_FLOWS`: a socket and a peer.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct UdpKey {
+    /// Address of the kernel's socket; the kernel may give it to another socket later.
+    pub socket: u64,
+    /// The peer's address and port in one word: unique for IPv4, very likely so for IPv6. [`UdpFlow`] has them in full.
+    pub peer: u64,
+}
+
+/// Value of the map `UDP_FLOWS`: what one socket exchanged with one peer. Counters only grow while `first_boot_ns` stays.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct UdpFlow {
+    /// Who made the first call that was seen.
+    pub owner: OwnerRecord,
+    /// The first call that was seen: CLOCK_BOOTTIME, nanoseconds.
+    pub first_boot_ns: u64,
+    /// Memory order, v4-mapped for IPv4; unspecified where the socket is not bound to one address.
+    pub local_address: [u64; 2],
+    /// Memory order, v4-mapped for IPv4; zero where no call told it.
+    pub peer_address: [u64; 2],
+    /// Bytes that send calls took.
+    pub bytes_sent: u64,
+    /// Bytes that receive calls gave.
+    pub bytes_received: u64,
+    /// Send calls.
+    pub packets_sent: u64,
+    /// Receive calls.
+    pub packets_received: u64,
+    /// Host byte order.
+    pub local_port: u16,
+    /// Host byte order.
+    pub peer_port: u16,
+    /// Inode of the network namespace.
+    pub netns: u32,
+    /// [`role`].
+    pub role: u8,
+    /// One: our own; nothing is told.
+    pub excluded: u8,
+    /// Zero.
+    pub reserved: [u8; 6],
+}
+
+impl UdpFlow {
+    /// The flow as a record of its own.
+    #[must_use]
+    #[inline(always)]
+    pub fn record(&self, key: &UdpKey, phase: u8, boot_ns: u64) -> ConnectionRecord {
+        ConnectionRecord {
+            header: Header {
+                size: size_of::<ConnectionRecord>() as u16,
+                kind: kind::CONNECTION,
+                reserved: 0,
+                boot_ns,
+            },
+            // Sockets' addresses come back: the time of the first call tells them apart.
+            id: key.socket.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                ^ key.peer.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+                ^ self.first_boot_ns,
+            opened_boot_ns: self.first_boot_ns,
+            owner: self.owner,
+            local_address: zerocopy::transmute!(self.local_address),
+            peer_address: zerocopy::transmute!(self.peer_address),
+            local_port: self.local_port,
+            peer_port: self.peer_port,
+            netns: self.netns,
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            packets_sent: self.packets_sent,
+            packets_received: self.packets_received,
+            retransmits: 0,
+            rtt_us: 0,
+            rtt_var_us: 0,
+            error: 0,
+            phase,
+            role: self.role,
+            transport: transport::UDP,
+            reserved: [0; 7],
+        }
+    }
+}
+
 /// What the loader tells the programs, as read-only constants.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -173,6 +260,10 @@ pub struct Settings {
     pub udp: u64,
     /// Bytes that wait in the ring before its reader is woken.
     pub wakeup_bytes: u64,
+    /// Number of the system call `sendto` on this architecture.
+    pub call_sendto: u64,
+    /// Number of the system call `sendmsg` on this architecture.
+    pub call_sendmsg: u64,
 }
 
 impl Settings {
@@ -196,6 +287,10 @@ pub struct Control {
     pub own_tgid: u32,
     /// Number of the iterator pass, so that a socket with several descriptors is told once a pass.
     pub pass: u32,
+    /// One: the cgroup hooks on sending are attached and tell every unconnected destination.
+    pub udp_send_hooks: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Slots of the per-CPU map `COUNTERS`; each is a total that only grows.
@@ -208,6 +303,8 @@ pub mod counter {
     pub const CONNECTIONS_FULL: u32 = 2;
     /// UDP exchanges that their map had no room for.
     pub const UDP_FULL: u32 = 3;
+    /// UDP calls whose peer neither the socket nor the call's arguments told.
+    pub const UDP_PEER_UNKNOWN: u32 = 4;
     /// How many slots there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 5;
 }

@@ -4,12 +4,15 @@
 //! | --- | --- | --- |
 //! | [`tcp`] | `tp_btf/inet_sock_set_state` | owner and opening time of each connection; one record when it ends |
 //! | [`task_file`] | `iter/task_file` | one record for each open connection, when user space asks |
+//! | [`udp`] | `fexit/udp_sendmsg` …, or `tp_btf/sock_send_length` … | bytes and datagrams of each socket and peer |
 //!
 //! [`access`] alone touches kernel memory. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
 //! padding that was never written, so no `Option` and no enum with payload crosses the stack here.
 
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the one way to the atomic add of BPF")]
 #![expect(
     unreachable_pub,
     reason = "a binary: everything is reachable only from within"
@@ -19,6 +22,7 @@ mod access;
 mod maps;
 mod task_file;
 mod tcp;
+mod udp;
 
 /// Kernel helpers that only GPL-compatible programs may call are used; this program is `MIT OR GPL-2.0-only`.
 #[unsafe(no_mangle)]

@@ -1,7 +1,8 @@
 //! The maps, and the two ways out of the kernel: the ring and the counters. User space sets the sizes when it loads.
 
+pub use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -163,7 +164,7 @@ pub fn remember(sk: Ptr, connection: &Connection, only_new: bool) -> bool {
     }
 }
 
-const EEXIST: i32 = 17;
+pub const EEXIST: i32 = 17;
 
 /// The iterator's record.
 #[inline(always)]

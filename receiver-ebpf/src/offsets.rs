@@ -75,6 +75,8 @@ offsets! {
     sock_uid = required "sock" "sk_uid";
     /// struct cgroup * of the creator, its lowest bit set when it is something else; inherited too.
     sock_cgroup = optional "sock" "sk_cgrp_data";
+    /// u8 of SOCK_*_LOCK bits; before 6.3 a bit field, which is not read.
+    sock_userlocks = optional "sock" "sk_userlocks";
     /// Local port, network byte order; stays when the port is given back.
     inet_sport = required "inet_sock" "inet_sport";
     /// Payload bytes sent, those sent again included.
@@ -121,6 +123,20 @@ offsets! {
     cgroup_kn = optional "cgroup" "kn";
     /// u64, the inode number.
     kernfs_id = optional "kernfs_node" "id";
+    /// void *: sockaddr of a kernel-side message.
+    msghdr_name = optional "msghdr" "msg_name";
+    /// unsigned char *: start of a packet's memory.
+    skb_head = optional "sk_buff" "head";
+    /// u16 from `head`.
+    skb_network_header = optional "sk_buff" "network_header";
+    /// u16 from `head`.
+    skb_transport_header = optional "sk_buff" "transport_header";
+    /// Number of the running system call (x86_64).
+    regs_call = optional "pt_regs" "orig_ax";
+    /// Second argument of the running system call (x86_64).
+    regs_argument2 = optional "pt_regs" "si";
+    /// Fifth argument of the running system call (x86_64).
+    regs_argument5 = optional "pt_regs" "r8";
 }
 
 impl Offsets {

@@ -284,7 +284,7 @@ pub fn is_unwanted_loopback(sk: Ptr) -> bool {
 
 /// `127.0.0.0/8` (v4-mapped) or `::1`.
 #[inline(always)]
-fn is_loopback(address: &[u8; 16]) -> bool {
+pub fn is_loopback(address: &[u8; 16]) -> bool {
     let all = u128::from_be_bytes(*address);
     let (high, low) = ((all >> 64) as u64, all as u64);
     high == 0 && (low == 1 || low >> 24 == 0xff_ff7f)
@@ -374,7 +374,7 @@ pub fn header<T>(kind: u16) -> Header {
 
 /// An address of the socket; IPv4 becomes v4-mapped.
 #[inline(always)]
-fn copy_address(sk: Ptr, address: &mut [u8; 16], v4: u32, v6: u32) {
+pub fn copy_address(sk: Ptr, address: &mut [u8; 16], v4: u32, v6: u32) {
     if sk.read::<u16>(offset!(sock_family)) == AF_INET6 && v6 != ABSENT {
         sk.copy(v6, address);
     } else {

@@ -9,6 +9,7 @@ mod clock;
 mod hooks;
 mod load;
 mod probe;
+mod udp;
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -51,6 +52,9 @@ pub struct KernelOptions {
     /// Open TCP connections whose owner and opening time the kernel remembers; beyond it they are still counted, but told without
     /// these two. Memory is taken as they come, about 140 bytes each. Default: 131,072.
     pub max_connections: u32,
+    /// Pairs of UDP socket and peer that are counted at a time; calls of others are dropped, counted. About 220 bytes each. Default:
+    /// 32,768.
+    pub max_udp_flows: u32,
     /// Size of the ring that carries records of ended connections; a power of two of at least one page. Default: 256 KiB, which
     /// holds 1,400 records.
     pub ring_bytes: u32,
@@ -67,6 +71,7 @@ impl Default for KernelOptions {
             loopback: true,
             scope: Scope::Host,
             max_connections: 131_072,
+            max_udp_flows: 32_768,
             ring_bytes: 256 * 1024,
             exclude_own: true,
         }
@@ -121,6 +126,7 @@ pub struct KernelSource {
     control: Array<MapData, ControlWords>,
     counters: PerCpuArray<MapData, u64>,
     booked: [u64; counter::COUNT as usize],
+    udp: Option<udp::Udp>,
     pass: u32,
     own_tgid: u32,
     last_pass_bytes: usize,
@@ -134,9 +140,11 @@ pub struct KernelSource {
 struct ControlWords {
     own_tgid: u32,
     pass: u32,
+    udp_send_hooks: u32,
+    reserved: u32,
 }
 
-// SAFETY: two words without padding; any bits are valid.
+// SAFETY: four words without padding; any bits are valid.
 unsafe impl Pod for ControlWords {}
 
 impl KernelSource {
@@ -152,6 +160,7 @@ impl KernelSource {
             control: loaded.control,
             counters: loaded.counters,
             booked: [0; counter::COUNT as usize],
+            udp: loaded.udp,
             pass: 0,
             own_tgid: if options.exclude_own { 0 } else { u32::MAX },
             last_pass_bytes: 0,
@@ -188,6 +197,11 @@ impl KernelSource {
         self.drain(batches);
         let mut found = Vec::with_capacity(self.last_pass_bytes);
         let result = self.pass(&mut found);
+        if let Some(udp) = &mut self.udp {
+            let count = udp.read(clock::now().1, &mut found);
+            self.ledger.received(Stage::Kernel, count);
+            self.ledger.passed(Stage::Kernel, count);
+        }
         self.last_pass_bytes = found.len();
         let mut meanwhile = Vec::new();
         self.drain_ring(&mut meanwhile);
@@ -197,7 +211,12 @@ impl KernelSource {
             merge(&found, &meanwhile)
         };
         self.push(bytes, batches);
-        self.book();
+        let unknown_peers = self.book();
+        if let Some(udp) = &mut self.udp
+            && unknown_peers > 0
+        {
+            udp.hook_sends(&mut self.ebpf, &mut self.report);
+        }
         result
     }
 
@@ -208,6 +227,8 @@ impl KernelSource {
         let control = ControlWords {
             own_tgid: self.own_tgid,
             pass: self.pass,
+            udp_send_hooks: u32::from(self.udp.as_ref().is_some_and(udp::Udp::has_send_hooks)),
+            reserved: 0,
         };
         self.control
             .set(0, control, 0)
@@ -257,8 +278,8 @@ impl KernelSource {
         }
     }
 
-    /// Brings the kernel's own counters into the ledger.
-    fn book(&mut self) {
+    /// Brings the kernel's own counters into the ledger; tells how many UDP calls had no peer.
+    fn book(&mut self) -> u64 {
         let mut grown = [0_u64; counter::COUNT as usize];
         for (slot, booked) in self.booked.iter_mut().enumerate() {
             let Ok(values) = self
@@ -277,6 +298,7 @@ impl KernelSource {
         self.ledger
             .dropped(Stage::Kernel, Reason::RingFull, of(counter::RING_FULL));
         self.ledger.dropped(Stage::Kernel, Reason::MapFull, refused);
+        of(counter::UDP_PEER_UNKNOWN)
     }
 }
 

@@ -10,6 +10,7 @@ use netflume_ebpf::{ABSENT, Offsets, Settings};
 use super::btf::Btf;
 use super::hooks::{Hook, HookState, KernelReport};
 use super::probe::{self, probe};
+use super::udp::{self, Udp};
 use super::{ControlWords, KernelOptions, Scope, SourceError};
 
 /// Name of the iterator program.
@@ -26,6 +27,7 @@ pub(super) struct Loaded {
     pub(super) ring: RingBuf<MapData>,
     pub(super) control: Array<MapData, ControlWords>,
     pub(super) counters: PerCpuArray<MapData, u64>,
+    pub(super) udp: Option<Udp>,
     pub(super) report: KernelReport,
 }
 
@@ -45,6 +47,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
         .override_global("OFFSETS", offsets.as_slice(), true)
         .override_global("SETTINGS", settings.as_slice(), true)
         .map_max_entries("CONNECTIONS", options.max_connections.max(1))
+        .map_max_entries("UDP_FLOWS", options.max_udp_flows.max(1))
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
         .map_err(|e| SourceError::Load {
@@ -62,7 +65,13 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
         let result = load_iterator(&mut ebpf, &kernel_types);
         settle(&mut report, TASK_FILE_HOOK, &result);
     }
+    let udp = if options.udp {
+        udp::attach(&mut ebpf, &kernel_types, &mut report)?
+    } else {
+        None
+    };
     Ok(Loaded {
+        udp,
         ring: map(&mut ebpf, "EVENTS")?,
         control: map(&mut ebpf, "CONTROL")?,
         counters: map(&mut ebpf, "COUNTERS")?,
@@ -71,7 +80,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
     })
 }
 
-fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+pub(super) fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, SourceError> {
@@ -185,6 +194,8 @@ fn settings(options: &KernelOptions) -> Result<Settings, SourceError> {
         tcp: u64::from(options.tcp),
         udp: u64::from(options.udp),
         wakeup_bytes: u64::from(options.ring_bytes / 4),
+        call_sendto: libc::SYS_sendto.unsigned_abs(),
+        call_sendmsg: libc::SYS_sendmsg.unsigned_abs(),
     })
 }
 

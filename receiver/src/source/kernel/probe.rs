@@ -66,6 +66,11 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
             "connections are only told when they end",
         );
     }
+    if options.udp {
+        for (hook, kind, name, without) in super::udp::HOOKS {
+            add("udp", hook, kind, name, without);
+        }
+    }
     hooks
 }
 
