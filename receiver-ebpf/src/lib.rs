@@ -175,6 +175,8 @@ pub struct UdpKey {
 )]
 #[repr(C)]
 pub struct UdpFlow {
+    /// Address of the kernel's socket.
+    pub socket: u64,
     /// Who made the first call that was seen.
     pub owner: OwnerRecord,
     /// The first call that was seen: CLOCK_BOOTTIME, nanoseconds.
@@ -209,7 +211,7 @@ impl UdpFlow {
     /// The flow as a record of its own.
     #[must_use]
     #[inline(always)]
-    pub fn record(&self, key: &UdpKey, phase: u8, boot_ns: u64) -> ConnectionRecord {
+    pub fn record(&self, phase: u8, boot_ns: u64) -> ConnectionRecord {
         ConnectionRecord {
             header: Header {
                 size: size_of::<ConnectionRecord>() as u16,
@@ -218,8 +220,10 @@ impl UdpFlow {
                 boot_ns,
             },
             // Sockets' addresses come back: the time of the first call tells them apart.
-            id: key.socket.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-                ^ key.peer.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+            id: self.socket.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                ^ self.peer_address[0].wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+                ^ self.peer_address[1].wrapping_mul(0x1656_67b1_9e37_79f9)
+                ^ u64::from(self.peer_port).wrapping_mul(0x27d4_eb2f_1656_67c5)
                 ^ self.first_boot_ns,
             opened_boot_ns: self.first_boot_ns,
             owner: self.owner,

@@ -393,7 +393,7 @@ fn moved(sk: Ptr, peer: &Peer, local: &Peer, bytes: u64, way: Way) {
             return;
         }
         // The kernel gave the socket's memory to a new one: the old one's totals are final.
-        tell_end(&key, flow);
+        tell_end(flow);
         let _ = UDP_FLOWS.remove(key);
     }
     if !tcp::in_scope(sk) {
@@ -418,6 +418,7 @@ fn moved(sk: Ptr, peer: &Peer, local: &Peer, bytes: u64, way: Way) {
 
 #[inline(always)]
 fn begin(sk: Ptr, peer: &Peer, local: &Peer, local_port: u16, way: Way, flow: &mut UdpFlow) {
+    flow.socket = sk.address();
     current_owner(&mut flow.owner);
     flow.excluded = u8::from(tcp::is_own(flow.owner.pid));
     flow.first_boot_ns = access::boot_ns();
@@ -479,12 +480,12 @@ fn add(flow: &mut UdpFlow, bytes: u64, way: Way) {
 
 /// The last word on a flow whose socket is gone.
 #[inline(always)]
-fn tell_end(key: &UdpKey, flow: &UdpFlow) {
+fn tell_end(flow: &UdpFlow) {
     if flow.excluded != 0 {
         return;
     }
     if let Some(record) = maps::reserve::<ConnectionRecord>() {
-        *record = flow.record(key, phase::CLOSED, access::boot_ns());
+        *record = flow.record(phase::CLOSED, access::boot_ns());
         maps::send(record);
     }
 }

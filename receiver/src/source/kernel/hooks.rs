@@ -44,14 +44,22 @@ pub struct KernelReport {
 }
 
 impl KernelReport {
-    /// The hooks that are used (or, in a probe, available) for one feature, by their short names.
+    /// The hooks that serve one feature: those in use, or, where none is (a probe attaches nothing), those on offer.
     #[must_use]
     pub fn working(&self, feature: &str) -> Vec<&'static str> {
-        self.hooks
-            .iter()
-            .filter(|h| h.feature == feature && !matches!(h.state, HookState::Missing(_)))
-            .map(|h| h.hook)
-            .collect()
+        let with = |state: &HookState| -> Vec<&'static str> {
+            self.hooks
+                .iter()
+                .filter(|h| h.feature == feature && h.state == *state)
+                .map(|h| h.hook)
+                .collect()
+        };
+        let used = with(&HookState::Used);
+        if used.is_empty() {
+            with(&HookState::Available)
+        } else {
+            used
+        }
     }
 }
 

@@ -293,7 +293,7 @@ impl Udp {
             }
             if flow.excluded == 0 {
                 let phase = if ends { phase::CLOSED } else { phase::OPEN };
-                bytes.extend_from_slice(flow.record(&key, phase, boot_ns).as_bytes());
+                bytes.extend_from_slice(flow.record(phase, boot_ns).as_bytes());
                 count += 1;
             }
         }
