@@ -27,6 +27,7 @@
 use crate::decode::gob::{self, GobError, Reader, StructReader, TypeId, Types};
 use crate::decode::packet::{PacketError, Start};
 use crate::model::flow::message_type;
+use crate::model::flow::texts::FileNumbering;
 
 pub mod accesslog;
 pub mod agent;
@@ -53,6 +54,16 @@ impl Options {
     #[must_use]
     pub fn since_1_19(&self) -> Option<bool> {
         self.agent.map(|version| version >= (1, 19))
+    }
+
+    /// How the agent numbers its BPF source files; `None`: not known.
+    #[must_use]
+    pub fn file_numbering(&self) -> Option<FileNumbering> {
+        self.agent.map(|version| match version {
+            (1, ..=17) => FileNumbering::V1,
+            (1, 18) => FileNumbering::V2,
+            _ => FileNumbering::V3,
+        })
     }
 }
 
@@ -114,7 +125,7 @@ pub enum Event<'a> {
 pub fn event<'a>(data: &'a [u8], options: &Options) -> Result<Event<'a>, EventError> {
     let kind = *data.first().ok_or(EventError::Empty)?;
     match kind {
-        message_type::DROP => drop::decode(data).map(Event::Drop),
+        message_type::DROP => drop::decode(data, options).map(Event::Drop),
         message_type::DEBUG => debug::decode(data).map(Event::Debug),
         message_type::CAPTURE => capture::decode(data).map(Event::Capture),
         message_type::TRACE => trace::decode(data).map(Event::Trace),

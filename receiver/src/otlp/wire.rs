@@ -30,7 +30,7 @@ const ANY_INT: u8 = tag(3, VARINT);
 /// `AnyValue.double_value`.
 const ANY_DOUBLE: u8 = tag(4, FIXED64);
 /// `AnyValue.array_value`.
-const ANY_ARRAY: u8 = 5;
+pub const ANY_ARRAY: u8 = 5;
 /// `AnyValue.kvlist_value`.
 const ANY_KVLIST: u8 = 6;
 /// `ArrayValue.values` and `KeyValueList.values`.

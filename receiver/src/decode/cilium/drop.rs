@@ -4,7 +4,7 @@
 
 use zerocopy::little_endian::{U16, U32, U64};
 
-use super::{CaptureHeader, EventError, Flags, fixed};
+use super::{CaptureHeader, EventError, Flags, Options, fixed};
 use crate::model::flow::texts::FileNumbering;
 
 /// Versions 0 and 1.
@@ -77,7 +77,7 @@ pub struct Drop<'a> {
 ///
 /// # Errors
 /// [`EventError::Short`].
-pub fn decode(data: &[u8]) -> Result<Drop<'_>, EventError> {
+pub fn decode<'a>(data: &'a [u8], options: &Options) -> Result<Drop<'a>, EventError> {
     let v1: &V1 = fixed(data)?;
     let version = v1.header.version;
     let (length, flags, ip_trace_id, numbering) = match version {
@@ -108,7 +108,7 @@ pub fn decode(data: &[u8]) -> Result<Drop<'_>, EventError> {
         destination_endpoint: v1.destination_endpoint.get(),
         line: v1.line.get(),
         file: v1.file,
-        numbering,
+        numbering: options.file_numbering().unwrap_or(numbering),
         extended_error: v1.extended_error,
         interface: v1.interface.get(),
         flags: Flags(flags),

@@ -86,7 +86,7 @@ fn drops_of_every_version() {
         (3, FileNumbering::V3),
     ] {
         let bytes = drop_bytes(version);
-        let drop = drop::decode(&bytes).unwrap();
+        let drop = drop::decode(&bytes, &OPTIONS).unwrap();
         assert_eq!(
             (drop.reason, drop.endpoint, drop.hash, drop.original_length),
             (133, 77, 1, 512)
@@ -138,7 +138,7 @@ fn a_newer_version_is_read_as_far_as_it_is_known() {
     let mut bytes = drop_bytes(3);
     bytes[15] = 1;
     bytes.splice(48..48, [0; 8]);
-    assert_eq!(drop::decode(&bytes).unwrap().packet, ipv4_tcp(2));
+    assert_eq!(drop::decode(&bytes, &OPTIONS).unwrap().packet, ipv4_tcp(2));
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub struct Trace<'a> {
     pub original_address: Option<IpAddr>,
     /// Version 2 and later; 0: none.
     pub ip_trace_id: u64,
+    /// Version of the structure.
+    pub version: u8,
     /// Head of the packet.
     pub packet: &'a [u8],
 }
@@ -128,6 +130,7 @@ pub fn decode(data: &[u8]) -> Result<Trace<'_>, EventError> {
         flags,
         original_address,
         ip_trace_id,
+        version,
         packet: v0.header.packet(data, length, version <= 2),
     })
 }
