@@ -3,4 +3,5 @@
 pub mod agent;
 pub mod collector;
 pub mod otlp_json;
+pub mod traffic;
 pub mod wait;

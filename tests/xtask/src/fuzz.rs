@@ -1,6 +1,8 @@
-//! Fuzzing on the pinned stable compiler: libFuzzer, with LLVM's coverage pass asked for by stable flags. `cargo fuzz` on a nightly works as well.
+//! Fuzzing on the pinned stable compiler: libFuzzer, with LLVM's coverage pass asked for by stable flags.
 
+use std::ffi::OsString;
 use std::fs;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use xtask::cache;
@@ -9,12 +11,44 @@ use xtask::run::{self as cmd, command};
 /// Seconds for each target if none are asked for.
 const SECONDS: u64 = 20;
 
-/// libFuzzer reads coverage from these.
-const RUSTFLAGS: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
+/// What the compiler is asked for beside what cargo asks: coverage that libFuzzer reads, and some optimisation for executions a second. Overflow
+/// checks and debug assertions stay on.
+const FLAGS: &[&str] = &[
+    "--cfg=fuzzing",
+    "-Copt-level=1",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
 
-/// The target must be named, so that build scripts are not instrumented.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Set while this program stands in for the compiler of our own crates.
+const STAND_IN: &str = "NETFLUME_FUZZ_COMPILER";
+
+/// Cargo calls `xtask RUSTC ARG...` for the crates of this workspace when they are built for fuzzing: only they are watched, their dependencies are
+/// shared with every other build. Gives the exit status if this is such a call.
+pub(crate) fn stand_in_for_compiler() -> Option<Result<ExitCode>> {
+    std::env::var_os(STAND_IN)?;
+    let mut args = std::env::args_os().skip(1);
+    let mut rustc = Command::new(args.next()?);
+    let args: Vec<OsString> = args.collect();
+    rustc.args(&args);
+    // Build scripts run without libFuzzer.
+    if args.iter().any(|arg| arg == "--crate-type")
+        && !args.iter().any(|arg| arg == "build_script_build")
+    {
+        rustc.args(FLAGS);
+    }
+    let status = rustc.status().context("cannot start the compiler");
+    Some(status.map(|status| {
+        if status.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }))
+}
 
 /// `[--seconds N] [TARGET...]`
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -40,14 +74,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             all.join(", ")
         );
     }
-    let mut build = command(
-        "cargo build --package netflume-fuzz --features libfuzzer --bins --target-dir target/fuzz",
-    );
-    build.args(["--target", TARGET]);
-    // Optimised for executions a second; overflow checks and debug assertions stay on.
+    let mut build = command("cargo build --workspace --features netflume-fuzz/libfuzzer");
+    for name in &all {
+        build.args(["--bin", name]);
+    }
     build
-        .env("RUSTFLAGS", RUSTFLAGS)
-        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+        .env("RUSTC_WORKSPACE_WRAPPER", std::env::current_exe()?)
+        .env(STAND_IN, "1");
     cmd::run(&mut build)?;
     let mut failed = Vec::new();
     for name in all
@@ -59,7 +92,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         let artifacts = fuzz.join("artifacts").join(name);
         fs::create_dir_all(&corpus)?;
         fs::create_dir_all(&artifacts)?;
-        let mut target = command(&format!("target/fuzz/{TARGET}/debug/{name}"));
+        let mut target = command(&format!("target/debug/{name}"));
         target.arg(&corpus);
         // Seeds are read, never written.
         let seeds = cache::root().join("tests/fixtures").join(name);

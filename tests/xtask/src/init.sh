@@ -23,5 +23,5 @@ netflume doctor
 echo "NETFLUME-TESTS"
 kernel-tests --ignored --test-threads=1
 echo "NETFLUME-EXIT $?"
-dmesg | grep -iE 'BUG|WARNING|Oops|out of memory' | tail -20
+dmesg | grep -E 'BUG:|WARNING:|Oops|Call Trace|Out of memory' | tail -20
 poweroff -f
