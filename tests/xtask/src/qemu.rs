@@ -5,70 +5,44 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use xtask::cache;
 use xtask::run::{self as cmd, command};
 
 /// Emulation is some ten times slower than the machine; more than this is a hang.
-const DEADLINE: Duration = Duration::from_secs(900);
+const SECONDS: u32 = 900;
 
 /// Runs QEMU until the machine switches itself off; shows and gives its console.
 pub(crate) fn boot(name: &str, image: &Path, initrd: &Path) -> Result<String> {
-    // Two processors, so that events really come from more than one.
-    let mut qemu = command(
-        "qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -nographic -no-reboot -serial stdio",
-    );
+    // `timeout` also ends the machine when this program is gone. Two processors, so that events really come from more than one.
+    let mut qemu = command(&format!(
+        "timeout {SECONDS} qemu-system-x86_64 -accel tcg,thread=multi -cpu max -smp 2 -m 1024 -nodefaults -display none -no-reboot -serial stdio"
+    ));
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initrd);
     qemu.args([
         "-append",
         "console=ttyS0 quiet loglevel=3 panic=-1 rdinit=/init",
     ]);
     println!("   $ {}", cmd::shown(&qemu));
-    let mut child = qemu
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start QEMU")?;
-    let stdout = child.stdout.take().context("QEMU has no output")?;
-    let (send, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut reader = BufReader::new(stdout);
-        let mut line = Vec::new();
-        // Consoles may carry any byte.
-        while matches!(reader.read_until(b'\n', &mut line), Ok(n) if n > 0) {
-            if send
-                .send(String::from_utf8_lossy(&line).trim_end().to_owned())
-                .is_err()
-            {
-                break;
-            }
-            line.clear();
-        }
-    });
-    let end = Instant::now() + DEADLINE;
+    qemu.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = qemu.spawn().context("cannot start QEMU")?;
+    let mut reader = BufReader::new(child.stdout.take().context("QEMU has no output")?);
     let mut console = String::new();
-    loop {
-        match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
-                println!("   {} | {line}", name);
-                console.push_str(&line);
-                console.push('\n');
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                console.push_str(&format!(
-                    "xtask: not over after {} s, stopped\n",
-                    DEADLINE.as_secs()
-                ));
-                child.kill()?;
-                break;
-            }
-        }
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        // A console may carry any byte.
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        println!("   {name} | {text}");
+        console.push_str(text);
+        console.push('\n');
+        line.clear();
     }
-    child.wait()?;
+    // 124: what `timeout` says when it had to act.
+    if child.wait()?.code() == Some(124) {
+        console.push_str(&format!("not over after {SECONDS} s, stopped\n"));
+    }
     Ok(console)
 }
 
