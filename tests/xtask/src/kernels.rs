@@ -79,14 +79,11 @@ fn build() -> Result<Vec<(&'static str, PathBuf)>> {
     let line = "cargo build --workspace --bin netflume --test kernel --target";
     let mut cargo = command(line);
     cargo.arg(STATIC_TARGET);
-    // Some optimisation, because emulation is slow; no debug information, because the machine carries all in memory. What runs during the build is
-    // made with the same settings as always, so that it is not compiled again.
+    // Some optimisation, because emulation is slow; no debug information, because the machine carries all in memory.
     cargo
         .env("CARGO_PROFILE_DEV_OPT_LEVEL", "1")
         .env("CARGO_PROFILE_DEV_DEBUG", "none")
-        .env("CARGO_PROFILE_DEV_STRIP", "symbols")
-        .env("CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG", "none")
-        .env("CARGO_PROFILE_DEV_BUILD_OVERRIDE_STRIP", "none");
+        .env("CARGO_PROFILE_DEV_STRIP", "symbols");
     let [netflume, tests] = cmd::cargo_executables(&mut cargo, ["netflume", "kernel"])?;
     Ok(vec![("netflume", netflume), ("kernel-tests", tests)])
 }
