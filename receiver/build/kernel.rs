@@ -44,10 +44,12 @@ fn variable(name: &str) -> Result<String> {
     env::var(name).with_context(|| format!("{name} is not set: run by cargo only"))
 }
 
-/// The workspace's target folder: cargo puts a CACHEDIR.TAG at its root, and `OUT_DIR` below it.
+/// The workspace's target folder: cargo puts a CACHEDIR.TAG at its root, and `OUT_DIR` below it. A build for a named target
+/// has another tag in between, so the outermost one counts.
 fn target_directory(out: &Path) -> PathBuf {
     out.ancestors()
-        .find(|path| path.join("CACHEDIR.TAG").is_file())
+        .filter(|path| path.join("CACHEDIR.TAG").is_file())
+        .last()
         .unwrap_or(out)
         .to_path_buf()
 }
