@@ -277,7 +277,8 @@ impl Console {
 
 /// Seconds that local time is ahead of UTC at that time, by the C library's time zone.
 fn local_offset(unix_s: i64) -> i64 {
-    let time: libc::time_t = unix_s;
+    // `time_t`, by whatever name: musl's is about to change its.
+    let time = unix_s;
     // SAFETY: all-zero bytes are a valid `tm`: integers and a nullable pointer.
     let mut local: libc::tm = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live values of the right types; localtime_r keeps neither.
