@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::config::cilium::Cilium;
+use crate::source::kernel::{HookState, KernelReport, probe};
 
 /// What was found about one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,16 +76,92 @@ pub fn report(config: &Config, json: bool) -> String {
 }
 
 fn look(config: &Config) -> Report {
-    let uname = rustix::system::uname();
     let cilium = config.receivers.cilium.clone().unwrap_or_default();
+    let ebpf = config.receivers.ebpf.clone().unwrap_or_default();
+    let kernel = probe(&ebpf.kernel_options());
+    let mut findings = kernel_findings(&kernel);
+    findings.push(cilium_socket(&cilium));
     Report {
-        machine: format!(
-            "kernel {} {}",
-            uname.release().to_string_lossy(),
-            uname.machine().to_string_lossy()
-        ),
-        findings: vec![cilium_socket(&cilium)],
+        machine: machine(&kernel),
+        findings,
     }
+}
+
+fn machine(kernel: &KernelReport) -> String {
+    let btf = match &kernel.btf {
+        Some(Ok(_)) => "BTF yes".to_owned(),
+        Some(Err(why)) => format!("BTF no ({why})"),
+        None => "BTF not looked for".to_owned(),
+    };
+    let cgroup = match &kernel.cgroup2 {
+        Some(path) => format!("cgroup v2 at {path}"),
+        None => "no cgroup v2".to_owned(),
+    };
+    let rights = if kernel.missing_rights.is_empty() {
+        "rights: all that is needed".to_owned()
+    } else {
+        format!("rights: {} missing", kernel.missing_rights.join(", "))
+    };
+    format!(
+        "kernel {} {}, {btf}, {cgroup}, {rights}",
+        kernel.release, kernel.machine
+    )
+}
+
+/// One line for each thing that the kernel source can do: by which hooks, and what is missing.
+fn kernel_findings(kernel: &KernelReport) -> Vec<Finding> {
+    let mut features: Vec<&'static str> = kernel.hooks.iter().map(|hook| hook.feature).collect();
+    features.dedup();
+    features
+        .into_iter()
+        .map(|feature| {
+            let working = kernel.working(feature);
+            let missing: Vec<_> = kernel
+                .hooks
+                .iter()
+                .filter(|hook| hook.feature == feature)
+                .filter_map(|hook| match &hook.state {
+                    HookState::Missing(why) => Some((hook, why)),
+                    HookState::Used | HookState::Available => None,
+                })
+                .collect();
+            let mut costs: Vec<_> = missing
+                .iter()
+                .map(|(hook, _)| hook.without)
+                .filter(|without| !without.is_empty())
+                .collect();
+            costs.dedup();
+            let mut detail: Vec<_> = working.iter().map(|hook| (*hook).to_owned()).collect();
+            detail.extend(
+                missing
+                    .iter()
+                    .map(|(hook, why)| format!("no {} ({why})", hook.hook)),
+            );
+            let blocked = !kernel.missing_rights.is_empty();
+            let remedy = if blocked && !working.is_empty() {
+                Some(format!(
+                    "grant {}, or run as root",
+                    kernel.missing_rights.join(", ")
+                ))
+            } else if matches!(kernel.btf, Some(Err(_))) {
+                Some("run a kernel with CONFIG_DEBUG_INFO_BTF=y".to_owned())
+            } else {
+                None
+            };
+            Finding {
+                name: feature,
+                state: match (working.is_empty(), blocked, missing.is_empty()) {
+                    (true, ..) => State::Absent,
+                    (false, true, _) => State::Blocked,
+                    (false, false, false) => State::Limited,
+                    (false, false, true) => State::Ready,
+                },
+                detail: detail.join(", "),
+                cost: (!costs.is_empty()).then(|| costs.join("; ")),
+                remedy,
+            }
+        })
+        .collect()
 }
 
 fn cilium_socket(cilium: &Cilium) -> Finding {
@@ -142,6 +219,7 @@ fn render(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::kernel::Hook;
 
     #[test]
     fn columns_are_aligned_and_remedies_stand_below() {
@@ -172,6 +250,56 @@ netflow  ready    task_file iterator
 udp      limited  kprobes
                   to do: kernel 6.3 or later
 "
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_told_with_its_cost_and_its_remedy() {
+        let hook = |feature, hook, state| Hook {
+            feature,
+            hook,
+            state,
+            without: "owners are guessed",
+        };
+        let mut kernel = KernelReport {
+            btf: Some(Ok("/sys")),
+            hooks: vec![
+                hook("tcp", "a", HookState::Available),
+                hook("tcp", "b", HookState::Missing("gone".to_owned())),
+                hook("udp", "c", HookState::Missing("old".to_owned())),
+                hook("bash", "d", HookState::Used),
+            ],
+            ..KernelReport::default()
+        };
+        let findings = kernel_findings(&kernel);
+        let told: Vec<_> = findings
+            .iter()
+            .map(|f| (f.name, f.state, f.detail.as_str(), f.cost.as_deref()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (
+                    "tcp",
+                    State::Limited,
+                    "a, no b (gone)",
+                    Some("owners are guessed")
+                ),
+                (
+                    "udp",
+                    State::Absent,
+                    "no c (old)",
+                    Some("owners are guessed")
+                ),
+                ("bash", State::Ready, "d", None),
+            ]
+        );
+        kernel.missing_rights = vec!["CAP_BPF"];
+        let blocked = &kernel_findings(&kernel)[0];
+        assert_eq!(blocked.state, State::Blocked);
+        assert_eq!(
+            blocked.remedy.as_deref(),
+            Some("grant CAP_BPF, or run as root")
         );
     }
 

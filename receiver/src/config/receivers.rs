@@ -2,63 +2,58 @@
 
 use std::time::Duration;
 
+use crate::aggregate::netflow::{GroupBy, Options};
 use crate::config::Config;
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
+use crate::source::kernel::{KernelOptions, Scope};
 
 /// `receivers.ebpf`: connections of the running kernel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ebpf {
     /// Time between two records of a connection.
     pub interval: Duration,
-    /// How connections are merged into records.
-    pub group_by: GroupBy,
     /// Whether records and metrics of connections are made at all.
     pub netflow: bool,
-    /// Whose sockets are seen.
-    pub scope: Scope,
-    /// Whether connections within the host (127.0.0.0/8, ::1) are seen.
-    pub loopback: bool,
-    /// Connections that the kernel maps have room for.
-    pub max_connections: u32,
-    /// Flows (rows of the connection table) kept in memory.
-    pub max_flows: usize,
+    /// What the kernel programs watch.
+    pub kernel: KernelOptions,
+    /// How connections become records. `loopback` and `max_connections` are those of `kernel`, see [`Ebpf::table_options`].
+    pub table: Options,
 }
 
 impl Default for Ebpf {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(10),
-            group_by: GroupBy::Service,
             netflow: true,
-            scope: Scope::Host,
-            loopback: true,
-            max_connections: 65_536,
-            max_flows: 65_536,
+            kernel: KernelOptions::default(),
+            table: Options::default(),
         }
     }
 }
 
-/// How connections are merged into records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum GroupBy {
-    /// Those that differ only in the client's port are one.
-    #[default]
-    Service,
-    /// Each stays its own.
-    Connection,
+impl Ebpf {
+    /// Options of the kernel source.
+    #[must_use]
+    pub fn kernel_options(&self) -> KernelOptions {
+        KernelOptions {
+            // The kernel takes only powers of two.
+            ring_bytes: self.kernel.ring_bytes.next_power_of_two(),
+            ..self.kernel.clone()
+        }
+    }
+
+    /// Options of the connection table.
+    #[must_use]
+    pub fn table_options(&self) -> Options {
+        Options {
+            loopback: self.kernel.loopback,
+            max_connections: self.kernel.max_connections as usize,
+            ..self.table.clone()
+        }
+    }
 }
 choice!(GroupBy { Service = "service", Connection = "connection" });
-
-/// Whose sockets are seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Scope {
-    /// All of the host, in every network namespace.
-    #[default]
-    Host,
-    /// Those of the own network namespace and cgroup: a sidecar sees its pod.
-    Pod,
-}
 choice!(Scope { Host = "host", Pod = "pod" });
 
 fn ebpf(config: &mut Config) -> &mut Ebpf {
@@ -76,7 +71,7 @@ pub const ROWS: &[Row] = &[
     ),
     Row::component(
         "receivers.ebpf",
-        "TCP and UDP connections of the running kernel, by eBPF. Needs root, or CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_PTRACE.",
+        "TCP and UDP connections of the running kernel, by eBPF. Needs root, or CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN.",
         |c| c.receivers.ebpf.is_some(),
         |c, on| {
             if on {
@@ -95,7 +90,7 @@ pub const ROWS: &[Row] = &[
     Row::value(
         "receivers.ebpf.group_by",
         Limits::Any,
-        |c| &mut ebpf(c).group_by,
+        |c| &mut ebpf(c).table.group_by,
         "`service` merges connections that differ only in the client's port (written `*`), `connection` keeps each.",
     ),
     Row::value(
@@ -105,27 +100,51 @@ pub const ROWS: &[Row] = &[
         "Log records and metrics of connections.",
     ),
     Row::value(
+        "receivers.ebpf.tcp",
+        Limits::Any,
+        |c| &mut ebpf(c).kernel.tcp,
+        "Watch TCP.",
+    ),
+    Row::value(
+        "receivers.ebpf.udp",
+        Limits::Any,
+        |c| &mut ebpf(c).kernel.udp,
+        "Watch UDP.",
+    ),
+    Row::value(
+        "receivers.ebpf.ephemeral_port",
+        Limits::Count(0, 65_535),
+        |c| &mut ebpf(c).table.mask_ports_from,
+        "With `group_by: service`: client ports from this one on are merged away; 0 merges all.",
+    ),
+    Row::value(
         "receivers.ebpf.scope",
         Limits::Any,
-        |c| &mut ebpf(c).scope,
+        |c| &mut ebpf(c).kernel.scope,
         "`host` sees every network namespace, `pod` only the own network namespace or cgroup (sidecar).",
     ),
     Row::value(
         "receivers.ebpf.loopback",
         Limits::Any,
-        |c| &mut ebpf(c).loopback,
+        |c| &mut ebpf(c).kernel.loopback,
         "Whether connections within the host (127.0.0.0/8, ::1) are seen.",
     ),
     Row::value(
         "receivers.ebpf.max_connections",
         Limits::Count(1024, 4_194_304),
-        |c| &mut ebpf(c).max_connections,
-        "Connections that the kernel maps have room for; what does not fit is counted.",
+        |c| &mut ebpf(c).kernel.max_connections,
+        "Connections that are followed; those beyond are counted, and told when they close. Memory is taken as they come.",
+    ),
+    Row::value(
+        "receivers.ebpf.ring_size",
+        Limits::Size(4 << 10, 64 << 20),
+        |c| &mut ebpf(c).kernel.ring_bytes,
+        "Buffer between the kernel programs and us, rounded up to a power of two; 256KiB hold 1,400 ended connections.",
     ),
     Row::value(
         "receivers.ebpf.max_flows",
         Limits::Count(16, 4_194_304),
-        |c| &mut ebpf(c).max_flows,
-        "Flows kept in memory; beyond them one overflow record keeps the totals.",
+        |c| &mut ebpf(c).table.max_flows,
+        "Flows of one interval; beyond them one overflow record keeps the totals.",
     ),
 ];

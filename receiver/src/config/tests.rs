@@ -199,7 +199,7 @@ exporters: { otlp: { headers: { x-tenant: \"${env:TENANT}\" } } }
     let config = read(text, &variables).unwrap().config;
     let ebpf = config.receivers.ebpf.unwrap();
     assert_eq!(
-        (ebpf.max_connections, ebpf.interval),
+        (ebpf.kernel.max_connections, ebpf.interval),
         (2048, Duration::from_secs(5))
     );
     let otlp = config.exporters.otlp_grpc.unwrap();
@@ -219,7 +219,7 @@ fn the_seeds_spelling_is_read_with_bare_numbers_as_seconds() {
         good("receivers: { ebpf: { Interval: 15, GroupBy: connection, MaxFlows: 100 } }\n");
     let ebpf = config.receivers.ebpf.unwrap();
     assert_eq!(
-        (ebpf.interval, ebpf.max_flows),
+        (ebpf.interval, ebpf.table_options().max_flows),
         (Duration::from_secs(15), 100)
     );
 }
