@@ -132,6 +132,11 @@ impl Client {
         }))
     }
 
+    /// The connection and the headers, for another sender to the same receiver.
+    pub(crate) fn into_parts(self) -> (Channel, MetadataMap) {
+        (self.target.connection().channel, self.headers)
+    }
+
     /// Sends a request once.
     pub(crate) async fn attempt(&self, request: &Packed) -> Result<Answer, Failure> {
         let connection = self.target.connection();

@@ -136,6 +136,10 @@ pub mod resource {
     pub const SERVICE_NAMESPACE: &str = "service.namespace";
     /// The service's version.
     pub const SERVICE_VERSION: &str = "service.version";
+    /// `netflume`: the program that the OpenTelemetry SDK is part of.
+    pub const TELEMETRY_DISTRO_NAME: &str = "telemetry.distro.name";
+    /// Its version.
+    pub const TELEMETRY_DISTRO_VERSION: &str = "telemetry.distro.version";
 }
 
 /// Metrics: names that the conventions do not have yet, built by their rules.
@@ -279,4 +283,34 @@ pub mod ip_type {
     pub const MULTICAST: &str = "multicast";
     /// All else.
     pub const OTHER: &str = "other";
+}
+
+/// Metrics about the program itself, scope [`scope::SELF`].
+pub mod own {
+    /// Items that came into a stage, by [`STAGE`].
+    pub const RECEIVED: &str = "netflume.received";
+    /// Items that a stage passed on, by [`STAGE`].
+    pub const PASSED: &str = "netflume.passed";
+    /// Items that a stage did not pass on, by [`STAGE`] and [`REASON`].
+    pub const DROPPED: &str = "netflume.dropped";
+    /// Items that a stage holds, by [`STAGE`].
+    pub const HELD: &str = "netflume.held";
+    /// Requests in the export queue.
+    pub const QUEUE_SIZE: &str = "netflume.queue.size";
+    /// Bytes in the export queue.
+    pub const QUEUE_BYTES: &str = "netflume.queue.usage";
+    /// Processor time of all our threads, s.
+    pub const CPU_TIME: &str = "netflume.cpu.time";
+    /// Resident memory, By.
+    pub const MEMORY_USAGE: &str = "netflume.memory.usage";
+    /// Since the start, s.
+    pub const UPTIME: &str = "netflume.uptime";
+    /// Always 1, by [`VERSION`].
+    pub const BUILD: &str = "netflume.build.info";
+    /// Stage of the ledger.
+    pub const STAGE: &str = "stage";
+    /// Reason of the ledger.
+    pub const REASON: &str = "reason";
+    /// Version of the program.
+    pub const VERSION: &str = "version";
 }

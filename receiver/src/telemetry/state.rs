@@ -1,0 +1,375 @@
+//! What the program measures about itself: one list of metrics, read at each export and each scrape.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+
+use crate::ledger::{Entry, Ledger};
+use crate::model::metrics::{
+    AttributeValue, Attributes, Data, Metric, Number, NumberPoint, ResourceMetrics, Temporality,
+};
+use crate::model::resource::{ResourceRef, Value};
+use crate::otlp::semconv::{own, scope};
+
+/// A value and its attributes.
+pub type Reading = (Attributes, Number);
+
+/// How values of an own metric behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Totals since the start.
+    Counter,
+    /// Last values.
+    Gauge,
+}
+
+/// One own metric.
+#[derive(Clone)]
+pub struct Definition {
+    /// Name, from [`own`].
+    pub name: &'static str,
+    /// Unit (UCUM).
+    pub unit: &'static str,
+    /// One sentence.
+    pub description: &'static str,
+    /// How its values behave.
+    pub kind: Kind,
+    /// Its values are whole numbers.
+    pub whole: bool,
+    /// Reads the values; called from other threads, must not wait.
+    pub read: Arc<dyn Fn() -> Vec<Reading> + Send + Sync>,
+}
+
+/// All own metrics.
+pub struct SelfState {
+    resource: ResourceRef,
+    started_unix_ns: u64,
+    definitions: Mutex<Vec<Definition>>,
+}
+
+impl SelfState {
+    /// The ledger's books, processor time, memory, uptime and version. `resource`: the program's own.
+    #[must_use]
+    pub fn new(resource: ResourceRef, ledger: &Arc<Ledger>) -> Self {
+        let state = Self {
+            resource,
+            started_unix_ns: unix_ns(),
+            definitions: Mutex::default(),
+        };
+        let books = |name, description, read: fn(&Entry) -> Vec<Reading>| {
+            let ledger = ledger.clone();
+            Definition {
+                name,
+                unit: "{item}",
+                description,
+                kind: if name == own::HELD {
+                    Kind::Gauge
+                } else {
+                    Kind::Counter
+                },
+                whole: true,
+                read: Arc::new(move || ledger.entries().iter().flat_map(read).collect()),
+            }
+        };
+        state.add(books(
+            own::RECEIVED,
+            "Items that came into a stage.",
+            |entry| vec![(stage(entry), count(entry.received))],
+        ));
+        state.add(books(
+            own::PASSED,
+            "Items that a stage passed on.",
+            |entry| vec![(stage(entry), count(entry.passed))],
+        ));
+        state.add(books(
+            own::DROPPED,
+            "Items that a stage did not pass on, by reason.",
+            |entry| {
+                let dropped = |(reason, n): &(crate::ledger::Reason, u64)| {
+                    let mut attributes = vec![(own::REASON, text(reason.as_str()))];
+                    attributes.extend(stage(entry));
+                    (attributes, count(*n))
+                };
+                entry.dropped.iter().map(dropped).collect()
+            },
+        ));
+        state.add(books(own::HELD, "Items that a stage holds.", |entry| {
+            let held = i64::try_from(entry.held()).unwrap_or(i64::MAX);
+            vec![(stage(entry), Number::Int(held))]
+        }));
+        for definition in process() {
+            state.add(definition);
+        }
+        state
+    }
+
+    /// Adds a metric, before [`SelfState::instrument`].
+    pub fn add(&self, definition: Definition) {
+        self.lock().push(definition);
+    }
+
+    /// All values now, as the scrape wants them.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<ResourceMetrics> {
+        let now = unix_ns();
+        let definitions = self.lock().clone();
+        let metrics = definitions
+            .into_iter()
+            .map(|definition| {
+                let is_counter = definition.kind == Kind::Counter;
+                let point = |(attributes, value)| NumberPoint {
+                    attributes,
+                    start_unix_ns: if is_counter { self.started_unix_ns } else { 0 },
+                    unix_ns: now,
+                    value,
+                    no_recorded_value: false,
+                };
+                let points = (definition.read)().into_iter().map(point).collect();
+                Metric {
+                    name: definition.name,
+                    unit: definition.unit,
+                    description: definition.description,
+                    data: match definition.kind {
+                        Kind::Counter => Data::Sum {
+                            monotonic: true,
+                            temporality: Temporality::Cumulative,
+                            points,
+                        },
+                        Kind::Gauge => Data::Gauge(points),
+                    },
+                }
+            })
+            .collect();
+        vec![ResourceMetrics {
+            resource: self.resource.clone(),
+            scope: scope::SELF,
+            metrics,
+        }]
+    }
+
+    /// Makes an observable instrument of the OpenTelemetry SDK of each metric.
+    pub fn instrument(&self, meter: &Meter) {
+        for definition in self.lock().clone() {
+            let read = definition.read;
+            // The SDK keeps the callback for as long as the provider lives; the handle itself does nothing.
+            macro_rules! observe {
+                ($make:ident, $convert:expr) => {
+                    drop(
+                        meter
+                            .$make(definition.name)
+                            .with_unit(definition.unit)
+                            .with_description(definition.description)
+                            .with_callback(move |observer| {
+                                for (attributes, value) in read() {
+                                    observer.observe($convert(value), &key_values(&attributes));
+                                }
+                            })
+                            .build(),
+                    )
+                };
+            }
+            match (definition.kind, definition.whole) {
+                (Kind::Counter, true) => observe!(u64_observable_counter, unsigned),
+                (Kind::Counter, false) => observe!(f64_observable_counter, real),
+                (Kind::Gauge, true) => observe!(i64_observable_gauge, whole),
+                (Kind::Gauge, false) => observe!(f64_observable_gauge, real),
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Definition>> {
+        self.definitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "definitions with whole numbers hold no others"
+)]
+fn whole(value: Number) -> i64 {
+    match value {
+        Number::Int(value) => value,
+        Number::Double(value) => value as i64,
+    }
+}
+
+fn unsigned(value: Number) -> u64 {
+    u64::try_from(whole(value)).unwrap_or(0)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of a lifetime are below 2^53"
+)]
+fn real(value: Number) -> f64 {
+    match value {
+        Number::Int(value) => value as f64,
+        Number::Double(value) => value,
+    }
+}
+
+fn stage(entry: &Entry) -> Attributes {
+    vec![(own::STAGE, text(entry.stage.as_str()))]
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::Value(Value::Text(value.into()))
+}
+
+fn count(n: u64) -> Number {
+    Number::Int(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
+    attributes
+        .iter()
+        .map(|(key, value)| match value {
+            AttributeValue::Value(Value::Text(text)) => KeyValue::new(*key, text.to_string()),
+            AttributeValue::Value(Value::Int(number)) => KeyValue::new(*key, *number),
+            AttributeValue::Value(Value::List(texts)) => KeyValue::new(*key, texts.join(",")),
+            AttributeValue::Bool(flag) => KeyValue::new(*key, *flag),
+        })
+        .collect()
+}
+
+fn unix_ns() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        })
+}
+
+fn process() -> [Definition; 4] {
+    let started = Instant::now();
+    let definition =
+        |name, unit, description, kind, read: Arc<dyn Fn() -> Option<Reading> + Send + Sync>| {
+            Definition {
+                name,
+                unit,
+                description,
+                kind,
+                whole: unit != "s",
+                read: Arc::new(move || read().into_iter().collect()),
+            }
+        };
+    [
+        definition(
+            own::CPU_TIME,
+            "s",
+            "Processor time of all threads of the program.",
+            Kind::Counter,
+            Arc::new(|| Some((Attributes::new(), Number::Double(cpu_seconds()?)))),
+        ),
+        definition(
+            own::MEMORY_USAGE,
+            "By",
+            "Resident memory of the program.",
+            Kind::Gauge,
+            Arc::new(|| Some((Attributes::new(), count(resident_bytes()?)))),
+        ),
+        definition(
+            own::UPTIME,
+            "s",
+            "Time since the program started.",
+            Kind::Gauge,
+            Arc::new(move || {
+                let uptime = started.elapsed().as_secs_f64();
+                Some((Attributes::new(), Number::Double(uptime)))
+            }),
+        ),
+        definition(
+            own::BUILD,
+            "",
+            "Always 1; the label tells the version.",
+            Kind::Gauge,
+            Arc::new(|| {
+                let version = text(env!("CARGO_PKG_VERSION"));
+                Some((vec![(own::VERSION, version)], Number::Int(1)))
+            }),
+        ),
+    ]
+}
+
+/// User and system time of the process: fields 14 and 15 of `/proc/self/stat` (proc_pid_stat(5)), in clock ticks.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold blanks; fields are counted after its end, which is field 2.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    #[expect(clippy::cast_precision_loss, reason = "ticks of centuries fit")]
+    let (ticks, per_second) = (
+        (user + system) as f64,
+        rustix::param::clock_ticks_per_second() as f64,
+    );
+    Some(ticks / per_second)
+}
+
+/// Field 2 of `/proc/self/statm` (proc_pid_statm(5)), in pages.
+fn resident_bytes() -> Option<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Reason, Stage};
+    use crate::serve::exposition::{Format, write};
+
+    #[test]
+    fn the_books_and_the_process_are_told() {
+        let ledger = Arc::new(Ledger::default());
+        ledger.received(Stage::Queue, 10);
+        ledger.passed(Stage::Queue, 6);
+        ledger.dropped(Stage::Queue, Reason::QueueFull, 3);
+        let resource = ResourceRef::default();
+        let state = SelfState::new(resource.clone(), &ledger);
+        state.add(Definition {
+            name: own::QUEUE_SIZE,
+            unit: "{request}",
+            description: "Requests.",
+            kind: Kind::Gauge,
+            whole: true,
+            read: Arc::new(|| vec![(Attributes::new(), Number::Int(7))]),
+        });
+        let text = write(&state.metrics(), &resource, Format::Text);
+        for line in [
+            "netflume_received_total{stage=\"queue\"} 10",
+            "netflume_passed_total{stage=\"queue\"} 6",
+            "netflume_dropped_total{reason=\"queue_full\",stage=\"queue\"} 3",
+            "netflume_held{stage=\"queue\"} 1",
+            "netflume_queue_size 7",
+            concat!(
+                "netflume_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        for name in [
+            "netflume_cpu_time_seconds_total ",
+            "netflume_memory_usage_bytes ",
+            "netflume_uptime_seconds ",
+        ] {
+            assert!(
+                text.lines().any(|found| found.starts_with(name)),
+                "{name}\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_process_is_measured() {
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
+        assert!(cpu_seconds().is_some_and(|seconds| seconds < 1e6));
+    }
+}
