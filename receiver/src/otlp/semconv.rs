@@ -98,6 +98,10 @@ pub mod value {
 pub mod resource {
     /// 64 hex digits.
     pub const CONTAINER_ID: &str = "container.id";
+    /// The name that its runtime knows it by.
+    pub const CONTAINER_NAME: &str = "container.name";
+    /// `containerd`, `cri-o`, `docker`, …
+    pub const CONTAINER_RUNTIME_NAME: &str = "container.runtime.name";
     /// `amd64`, `arm64`, …
     pub const HOST_ARCH: &str = "host.arch";
     /// The machine id.
