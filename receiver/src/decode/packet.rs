@@ -66,6 +66,17 @@ impl Packet {
         self.ip
             .map_or((None, None), |ip| (ip.source, ip.destination))
     }
+
+    /// Quirk of Hubble: of a tunnel in a tunnel of the same kind the inner VNI is shown.
+    fn nested_tunnel(&mut self, protocol: TunnelProtocol, vni: u32) {
+        if let Some(tunnel) = self
+            .tunnel
+            .as_mut()
+            .filter(|tunnel| tunnel.protocol == protocol)
+        {
+            tunnel.vni = vni;
+        }
+    }
 }
 
 /// Reads the headers of `bytes`. `overlay` says that the payload of the outer UDP header is such a tunnel.
@@ -182,11 +193,13 @@ fn walk<'a>(
                 }
             }
             Next::Vxlan => {
-                let (_, next, payload) = vxlan(data)?;
+                let (vni, next, payload) = vxlan(data)?;
+                packet.nested_tunnel(TunnelProtocol::VXLAN, vni);
                 (next, payload)
             }
             Next::Geneve => {
-                let (_, next, payload) = geneve(data)?;
+                let (vni, next, payload) = geneve(data)?;
+                packet.nested_tunnel(TunnelProtocol::GENEVE, vni);
                 (next, payload)
             }
             Next::Sctp | Next::Icmpv4 | Next::Icmpv6 | Next::Vrrp | Next::Igmp => {

@@ -30,7 +30,7 @@ pub struct AccessLog {
     /// Rule or error text.
     pub info: Box<str>,
     /// IP protocol number.
-    pub transport: u16,
+    pub transport: u8,
     /// The protocol's own part.
     pub record: L7Record,
 }
@@ -71,7 +71,8 @@ pub fn decode(data: &[u8]) -> Result<AccessLog, EventError> {
                 "IPVersion" => log.ip_version = narrow(gob::uint(id, reader)?)?,
                 "Verdict" => log.verdict = verdict(gob::string(id, reader)?),
                 "Info" => log.info = gob::string(id, reader)?.into(),
-                "TransportProtocol" => log.transport = narrow(gob::uint(id, reader)?)?,
+                // Quirk: Hubble looks at the low byte only.
+                "TransportProtocol" => log.transport = gob::uint(id, reader)?.to_le_bytes()[0],
                 // Only one of these is ever set.
                 "HTTP" => log.record = L7Record::Http(http(types, id, reader)?),
                 "Kafka" => log.record = L7Record::Kafka(kafka(types, id, reader)?),
@@ -125,6 +126,11 @@ fn narrow_signed<T: TryFrom<i64>>(value: i64) -> Result<T, GobError> {
 fn low_half(value: u64) -> u32 {
     let [a, b, c, d, ..] = value.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
+}
+
+/// As [`low_half`], of a signed number.
+fn low_half_signed(value: i64) -> u32 {
+    low_half(value.cast_unsigned())
 }
 
 fn endpoint(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<LogEndpoint, GobError> {
@@ -215,7 +221,7 @@ fn http(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Http, GobE
     let mut fields = StructReader::new(types, id)?;
     while let Some((name, id)) = fields.next(reader)? {
         match name {
-            "Code" => http.code = narrow_signed(gob::int(id, reader)?)?,
+            "Code" => http.code = low_half_signed(gob::int(id, reader)?),
             "Method" => http.method = text(types, id, reader)?,
             "URL" => http.url = url(types, id, reader)?,
             "Protocol" => http.protocol = text(types, id, reader)?,
@@ -253,7 +259,7 @@ fn dns(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Dns, GobErr
             "TTL" => dns.ttl = narrow(gob::uint(id, reader)?)?,
             "CNAMEs" => dns.cnames = strings(types, id, reader)?,
             "ObservationSource" => dns.observation_source = text(types, id, reader)?,
-            "RCode" => dns.rcode = narrow_signed(gob::int(id, reader)?)?,
+            "RCode" => dns.rcode = low_half_signed(gob::int(id, reader)?),
             "QTypes" => dns.qtypes = list(types, id, reader, number)?,
             "AnswerTypes" => dns.rrtypes = list(types, id, reader, number)?,
             _ => types.skip(id, reader)?,
@@ -293,7 +299,7 @@ fn kafka(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Kafka, Go
     let mut fields = StructReader::new(types, id)?;
     while let Some((name, id)) = fields.next(reader)? {
         match name {
-            "ErrorCode" => kafka.error_code = narrow_signed(gob::int(id, reader)?)?,
+            "ErrorCode" => kafka.error_code = low_half_signed(gob::int(id, reader)?).cast_signed(),
             "APIVersion" => kafka.api_version = narrow_signed(gob::int(id, reader)?)?,
             "APIKey" => kafka.api_key = text(types, id, reader)?,
             "CorrelationID" => kafka.correlation_id = narrow_signed(gob::int(id, reader)?)?,

@@ -38,14 +38,14 @@ pub fn decode(data: &[u8]) -> Result<Notification<'_>, EventError> {
 
 type Strings = Vec<Box<str>>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Start {
     time: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(default)]
-#[derive(Default)]
 struct Policy {
     labels: Strings,
     revision: u64,
@@ -103,7 +103,7 @@ pub fn agent_event(notification: &Notification<'_>, time_ns: u64) -> AgentEvent 
     let (kind, notification) = known(notification).unwrap_or_else(|| {
         let unknown = AgentNotification::Unknown {
             kind: notification.kind.to_string().into(),
-            notification: notification.text.into(),
+            notification: compact(notification.text),
         };
         (AgentEventType::AGENT_EVENT_UNKNOWN, unknown)
     });
@@ -111,6 +111,14 @@ pub fn agent_event(notification: &Notification<'_>, time_ns: u64) -> AgentEvent 
         time_ns,
         kind,
         notification,
+    }
+}
+
+/// JSON without spaces between its parts; anything else as it is.
+fn compact(text: &str) -> Box<str> {
+    match json::<serde_json::Value>(text) {
+        Some(value) => value.to_string().into(),
+        None => text.into(),
     }
 }
 

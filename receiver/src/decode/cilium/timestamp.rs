@@ -44,7 +44,8 @@ fn digits(bytes: &[u8]) -> Option<i64> {
 
 /// `.123` to nanoseconds; digits beyond the ninth are dropped.
 fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let Some(after) = rest.strip_prefix(b".") else {
+    // Go reads a comma as well.
+    let [b'.' | b',', after @ ..] = rest else {
         return Some((0, rest));
     };
     let length = after

@@ -117,11 +117,9 @@ fn write_http(http: &Http, kind: L7FlowType, latency_ns: u64, out: &mut impl Wri
         L7FlowType::REQUEST => write!(out, "{protocol} {method} {url}"),
         L7FlowType::RESPONSE => {
             let milliseconds = latency_ns / 1_000_000;
-            write!(
-                out,
-                "{protocol} {} {milliseconds}ms ({method} {url})",
-                http.code
-            )
+            // A negative code, which is none, keeps its sign here.
+            let code = http.code.cast_signed();
+            write!(out, "{protocol} {code} {milliseconds}ms ({method} {url})")
         }
         _ => Ok(()),
     }
