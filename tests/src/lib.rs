@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod collector;
+pub mod fake_collector;
 pub mod otlp_json;
+pub mod pki;
 pub mod traffic;
 pub mod wait;

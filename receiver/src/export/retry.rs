@@ -39,14 +39,20 @@ pub fn judge(code: Code, message: &str, retry_delay: Option<Duration>) -> Verdic
 
 /// Whether the receiver says that the message is too large. gRPC has no code for that: the libraries answer
 /// RESOURCE_EXHAUSTED (Go: "received message larger than max", Java: "exceeds maximum size", C++: "Received message larger
-/// than max"), tonic OUT_OF_RANGE ("message length too large").
+/// than max", tonic: "size limit, of 4194304 bytes, exceeded while decompressing"), or, tonic again, OUT_OF_RANGE ("message
+/// length too large").
 fn is_about_size(code: Code, message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     let says = |text: &str| message.contains(text);
     match code {
-        Code::ResourceExhausted => {
-            says("larger than max") || says("exceeds maximum size") || says("too large")
-        }
+        Code::ResourceExhausted => [
+            "larger than max",
+            "exceeds maximum size",
+            "too large",
+            "size limit",
+        ]
+        .into_iter()
+        .any(says),
         Code::OutOfRange => says("length too large"),
         _ => false,
     }
@@ -175,6 +181,10 @@ mod tests {
             (
                 Code::ResourceExhausted,
                 "gRPC message exceeds maximum size 4194304: 5900000",
+            ),
+            (
+                Code::ResourceExhausted,
+                "Error decompressing: size limit, of 4194304 bytes, exceeded while decompressing message",
             ),
             (
                 Code::OutOfRange,
