@@ -5,4 +5,5 @@ pub mod flow;
 pub mod metrics;
 pub mod netflow;
 pub mod resource;
+pub mod span;
 pub mod uuid;

@@ -6,5 +6,6 @@ pub mod metrics;
 pub mod request;
 pub mod resource;
 pub mod semconv;
+pub mod spans;
 pub mod text;
 pub mod wire;
