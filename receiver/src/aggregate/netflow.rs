@@ -482,4 +482,6 @@ fn port_shown(connection: &Connection, listeners: &Listeners) -> bool {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use crate::model::netflow::{Direction, Endpoint, Listener, Process};
 
 const MS: u64 = 1_000_000;
 
-fn at(last: u8, port: u16) -> Endpoint {
+pub(super) fn at(last: u8, port: u16) -> Endpoint {
     (Ipv4Addr::new(10, 0, 0, last), port).into()
 }
 
@@ -55,14 +55,14 @@ fn owner(pid: u32) -> Owner {
 }
 
 /// A table with names of its own making: process `p<pid>`.
-struct Host {
-    table: FlowTable,
+pub(super) struct Host {
+    pub(super) table: FlowTable,
     people: HashMap<u32, Arc<Identity>>,
     asked: u32,
 }
 
 impl Host {
-    fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options) -> Self {
         Self {
             table: FlowTable::new(options, Arc::default()),
             people: HashMap::new(),
@@ -70,7 +70,7 @@ impl Host {
         }
     }
 
-    fn see(&mut self, state: ConnectionState) {
+    pub(super) fn see(&mut self, state: ConnectionState) {
         self.event(&KernelEvent::Connection(state));
     }
 
