@@ -37,15 +37,15 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(options) => {
             let config = load(options.config.as_deref(), options.output)?;
-            pipeline::run(config, options)
+            pipeline::run(&config)
         }
         Command::Record(options) => {
             let config = load(options.config.as_deref(), None)?;
-            pipeline::record(config, options)
+            pipeline::record(&config, &options)
         }
         Command::Replay(options) => {
             let config = load(options.config.as_deref(), options.output)?;
-            pipeline::replay(config, options)
+            pipeline::replay(&config, &options)
         }
         Command::Check(options) => {
             let (text, warnings) = cli::check(&options)?;

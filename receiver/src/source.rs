@@ -4,6 +4,8 @@
 //! works without privileges, and gives the same result twice.
 
 #[cfg(target_os = "linux")]
+pub(crate) mod clock;
+#[cfg(target_os = "linux")]
 pub mod kernel;
 pub mod replay;
 

@@ -61,6 +61,23 @@ pub enum Data {
     },
 }
 
+impl Data {
+    /// How many points.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Sum { points, .. } | Self::Gauge(points) => points.len(),
+            Self::Histogram { points, .. } => points.len(),
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Attributes of a point: key and value, sorted by key.
 pub type Attributes = Vec<(&'static str, AttributeValue)>;
 

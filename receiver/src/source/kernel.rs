@@ -5,7 +5,7 @@
 //! and everything is detached when the source is dropped or the process dies.
 
 pub mod btf;
-mod clock;
+
 mod hooks;
 mod load;
 mod probe;
@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::decode::kernel::records;
 use crate::ledger::{Ledger, Reason, Stage};
-use crate::source::{Batch, BatchKind};
+use crate::source::{Batch, BatchKind, clock};
 
 pub use hooks::{Hook, HookState, KernelReport};
 pub use probe::probe;

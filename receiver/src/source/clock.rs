@@ -3,7 +3,7 @@
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Wall clock (nanoseconds since 1970) and CLOCK_BOOTTIME (nanoseconds), read one after the other.
-pub(super) fn now() -> (u64, u64) {
+pub(crate) fn now() -> (u64, u64) {
     (
         nanoseconds(clock_gettime(ClockId::Realtime)),
         nanoseconds(clock_gettime(ClockId::Boottime)),

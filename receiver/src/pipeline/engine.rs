@@ -1,0 +1,233 @@
+//! The middle of the pipeline on one thread: a batch in, records and metrics to the exporters out.
+//!
+//! The same for a live source and a recorded file; time comes with the batches.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::aggregate::netflow::{self, FlowTable};
+use crate::aggregate::network_metrics::NetworkMetrics;
+use crate::aggregate::series;
+use crate::config::exporters::Format;
+use crate::decode::kernel;
+use crate::enrich::process::ProcessDirectory;
+use crate::export::console::{Console, ConsoleError};
+use crate::export::exporter::ExporterHandle;
+use crate::export::{Request, Signal};
+use crate::ledger::{Ledger, Reason, Stage};
+use crate::model::metrics::ResourceMetrics;
+use crate::model::netflow::NetflowRecord;
+use crate::model::resource::ResourceRef;
+use crate::otlp::logs::{LogsEncoder, LogsOptions};
+use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
+use crate::source::{Batch, BatchKind};
+
+/// Where everything goes that leaves the program.
+pub(super) struct Sinks {
+    pub(super) exporter: Option<ExporterHandle>,
+    pub(super) console: Option<(Console, Format)>,
+    /// The newest metrics, for `/metrics`.
+    pub(super) latest: Arc<Mutex<Vec<ResourceMetrics>>>,
+}
+
+/// Settings of the middle.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Options {
+    pub(super) table: netflow::Options,
+    pub(super) metrics: series::Options,
+    pub(super) logs: LogsOptions,
+    pub(super) points: MetricsOptions,
+}
+
+/// Tables, encoders and sinks.
+pub(super) struct Engine {
+    table: FlowTable,
+    directory: ProcessDirectory,
+    /// None before the first batch, which tells the time.
+    metrics: Option<NetworkMetrics>,
+    series: series::Options,
+    host: ResourceRef,
+    logs: LogsEncoder,
+    points: MetricsEncoder,
+    sinks: Sinks,
+    ledger: Arc<Ledger>,
+    /// Of the interval that ends; kept for its memory.
+    records: Vec<NetflowRecord>,
+}
+
+impl Engine {
+    pub(super) fn new(
+        options: Options,
+        mut directory: ProcessDirectory,
+        sinks: Sinks,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        let nobody = directory.nobody();
+        Self {
+            host: Arc::clone(&nobody.resource),
+            table: FlowTable::new(options.table, nobody),
+            directory,
+            metrics: None,
+            series: options.metrics,
+            logs: LogsEncoder::new(options.logs),
+            points: MetricsEncoder::new(options.points),
+            sinks,
+            ledger,
+            records: Vec::new(),
+        }
+    }
+
+    /// Takes a batch. At the end of an interval, what happened in it goes out.
+    ///
+    /// # Errors
+    /// The console cannot be written to.
+    pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
+        self.metrics
+            .get_or_insert_with(|| NetworkMetrics::new(self.series, &self.host, batch.unix_ns));
+        match batch.kind {
+            BatchKind::Kernel => {
+                self.decode(&batch.bytes);
+                Ok(())
+            }
+            BatchKind::Interval => self.flush(batch.unix_ns),
+            BatchKind::CiliumMonitor => {
+                self.ledger.received(Stage::Decode, 1);
+                self.ledger.dropped(Stage::Decode, Reason::Filtered, 1);
+                Ok(())
+            }
+        }
+    }
+
+    fn decode(&mut self, bytes: &[u8]) {
+        let Self {
+            table,
+            directory,
+            ledger,
+            ..
+        } = self;
+        let mut malformed = 0;
+        let count = kernel::decode(bytes, |event| match event {
+            Ok(event) => table.apply(&event, |owner, boot_ns| directory.identify(owner, boot_ns)),
+            Err(error) => {
+                malformed += 1;
+                tracing::debug!(%error, "kernel record skipped");
+            }
+        });
+        ledger.received(Stage::Decode, count);
+        ledger.passed(Stage::Decode, count - malformed);
+        ledger.dropped(Stage::Decode, Reason::Malformed, malformed);
+    }
+
+    fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
+        let Self {
+            table,
+            metrics,
+            records,
+            ..
+        } = self;
+        records.clear();
+        table.flush(
+            unix_ns,
+            |record| records.push(record),
+            |usage| {
+                if let Some(metrics) = metrics {
+                    metrics.apply(usage);
+                }
+            },
+        );
+        table.book(&self.ledger);
+        let points = self
+            .metrics
+            .as_mut()
+            .map(|metrics| metrics.collect(unix_ns))
+            .unwrap_or_default();
+        self.send_records()?;
+        self.send_points(&points)?;
+        *self
+            .sinks
+            .latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = points;
+        Ok(())
+    }
+
+    fn send_records(&mut self) -> Result<(), ConsoleError> {
+        let records = std::mem::take(&mut self.records);
+        let count = records.len() as u64;
+        self.ledger.received(Stage::Logs, count);
+        self.ledger.passed(Stage::Logs, count);
+        if let Some((console, Format::Text)) = &mut self.sinks.console {
+            console.records(&records)?;
+        }
+        if self.sinks.wants(Signal::Logs) {
+            for record in &records {
+                if let Some(request) = self.logs.push(record) {
+                    self.sinks.send(request)?;
+                }
+            }
+            if let Some(request) = self.logs.finish() {
+                self.sinks.send(request)?;
+            }
+        }
+        self.records = records;
+        Ok(())
+    }
+
+    fn send_points(&mut self, points: &[ResourceMetrics]) -> Result<(), ConsoleError> {
+        let count: u64 = points
+            .iter()
+            .flat_map(|of| &of.metrics)
+            .map(|metric| metric.data.len() as u64)
+            .sum();
+        self.ledger.received(Stage::Metrics, count);
+        self.ledger.passed(Stage::Metrics, count);
+        if !self.sinks.wants(Signal::Metrics) {
+            return Ok(());
+        }
+        for of in points {
+            for request in self.points.push(of) {
+                self.sinks.send(request)?;
+            }
+        }
+        self.points
+            .finish()
+            .map_or(Ok(()), |request| self.sinks.send(request))
+    }
+
+    /// What was lost on the way, for the last line on the console.
+    pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
+        let lost = self
+            .ledger
+            .entries()
+            .iter()
+            .flat_map(|entry| &entry.dropped)
+            .filter(|(reason, _)| !matches!(reason, Reason::Unchanged | Reason::Filtered))
+            .map(|(_, count)| count)
+            .sum();
+        match &mut self.sinks.console {
+            Some((console, Format::Text)) => console.finish(lost),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Sinks {
+    /// Whether requests of this signal are of any use.
+    fn wants(&self, signal: Signal) -> bool {
+        self.exporter
+            .as_ref()
+            .is_some_and(|exporter| exporter.exports(signal))
+            || matches!(self.console, Some((_, Format::Json)))
+    }
+
+    fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
+        if let Some((console, Format::Json)) = &mut self.console {
+            console.request(&request)?;
+        }
+        if let Some(exporter) = &self.exporter
+            && exporter.exports(request.signal)
+        {
+            exporter.push(request);
+        }
+        Ok(())
+    }
+}
