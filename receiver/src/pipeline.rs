@@ -239,7 +239,7 @@ impl Shell {
             .otlp_grpc
             .as_ref()
             .map(|otlp| otlp.options());
-        let own = telemetry::own_resource(config.resource);
+        let own = telemetry::own_resource(&config.resource);
         let state = Arc::new(SelfState::new(Arc::clone(&own), ledger));
         let export = options.as_ref().filter(|_| config.service.telemetry.export);
         let telemetry = Telemetry::start(
