@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{self, RecordOptions, ReplayOptions};
 use crate::config::Config;
-use crate::config::exporters::Format;
+use crate::config::exporters::{Format, OtlpGrpc};
 use crate::config::service::Body;
 use crate::enrich::host::{self, Host};
 use crate::enrich::process::{self, ProcessDirectory};
@@ -75,7 +75,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let (health, books, thread_stop) =
         (Arc::clone(&shell.health), Arc::clone(&ledger), stop.clone());
     let mut engine = engine(
-        &config,
+        config,
         directory(config, &host),
         shell.sinks(config, &ledger),
         &ledger,
@@ -234,11 +234,7 @@ impl Shell {
         runtime: &tokio::runtime::Runtime,
         ledger: &Arc<Ledger>,
     ) -> anyhow::Result<Self> {
-        let options = config
-            .exporters
-            .otlp_grpc
-            .as_ref()
-            .map(|otlp| otlp.options());
+        let options = config.exporters.otlp_grpc.as_ref().map(OtlpGrpc::options);
         let own = telemetry::own_resource(&config.resource);
         let state = Arc::new(SelfState::new(Arc::clone(&own), ledger));
         let export = options.as_ref().filter(|_| config.service.telemetry.export);
