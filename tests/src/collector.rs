@@ -105,6 +105,12 @@ impl Collector {
         Ok(())
     }
 
+    /// The text of a file that the Collector writes: `logs.jsonl`, `metrics.jsonl`, `traces.jsonl`. Empty if there is none yet.
+    #[must_use]
+    pub fn text(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
+    }
+
     /// Everything in the log records that it wrote so far.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::export::{Request, Signal};
 
@@ -33,13 +34,82 @@ pub fn encode(request: &Request) -> Result<String, JsonError> {
 }
 
 fn convert<M: Message + Default + Serialize>(request: &Request) -> Result<String, JsonError> {
-    Ok(serde_json::to_string(&M::decode(request.body.clone())?)?)
+    let mut json = serde_json::to_value(M::decode(request.body.clone())?)?;
+    tidy(&mut json);
+    Ok(serde_json::to_string(&json)?)
+}
+
+/// Messages that the Collector writes even when they are empty.
+const ALWAYS: &[&str] = &["resource", "scope", "body", "value", "status"];
+/// Members of a oneof, and optional numbers: there even when they are zero.
+const PRESENT: &[&str] = &[
+    "stringValue",
+    "boolValue",
+    "intValue",
+    "doubleValue",
+    "bytesValue",
+    "arrayValue",
+    "kvlistValue",
+    "asInt",
+    "asDouble",
+    "sum",
+    "min",
+    "max",
+];
+
+/// Leaves out what has its default value, and writes whole numbers without a fraction, as the Collector does.
+fn tidy(json: &mut Value) {
+    match json {
+        Value::Object(entries) => {
+            for (key, value) in entries.iter_mut() {
+                if value.is_null() && ALWAYS.contains(&key.as_str()) {
+                    *value = Value::Object(serde_json::Map::new());
+                }
+                tidy(value);
+            }
+            entries.retain(|key, value| match value {
+                Value::Null => false,
+                _ => PRESENT.contains(&key.as_str()) || !is_default(value),
+            });
+            // The Collector writes the flags of a number's point after the number.
+            let is_number = entries.contains_key("asInt") || entries.contains_key("asDouble");
+            if is_number && let Some(flags) = entries.shift_remove("flags") {
+                entries.insert("flags".to_owned(), flags);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(tidy),
+        Value::Number(number) => {
+            // Beyond 2^53 not every whole number is one.
+            if let Some(real) = number.as_f64()
+                && number.is_f64()
+                && real.fract() == 0.0
+                && real.abs() < 9_007_199_254_740_992.0
+            {
+                #[expect(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
+                let whole = real as i64;
+                *number = whole.into();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        // A 64-bit integer is text.
+        Value::String(text) => text.is_empty() || text == "0",
+        Value::Array(values) => values.is_empty(),
+        Value::Null | Value::Object(_) => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
     use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 
     use super::*;
@@ -52,12 +122,12 @@ mod tests {
             event_name: "netflow".to_owned(),
             trace_id: vec![0xab; 16],
             body: Some(AnyValue {
-                value: Some(Value::IntValue(5)),
+                value: Some(Any::IntValue(5)),
             }),
             attributes: vec![KeyValue {
                 key: "k".to_owned(),
                 value: Some(AnyValue {
-                    value: Some(Value::StringValue("v".to_owned())),
+                    value: Some(Any::StringValue("v".to_owned())),
                 }),
                 ..KeyValue::default()
             }],
@@ -77,14 +147,17 @@ mod tests {
             body: Bytes::from(message.encode_to_vec()),
             items: 1,
         };
-        let json: serde_json::Value = serde_json::from_str(&encode(&request).unwrap()).unwrap();
-        let record = &json["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
-        assert_eq!(record["timeUnixNano"], "1700000000000000001");
-        assert_eq!(record["severityNumber"], 9);
-        assert_eq!(record["traceId"], "ab".repeat(16));
-        assert_eq!(record["body"]["intValue"], "5");
-        assert_eq!(record["attributes"][0]["value"]["stringValue"], "v");
-        assert_eq!(record["eventName"], "netflow");
+        assert_eq!(
+            encode(&request).unwrap(),
+            format!(
+                "{}{}{}{}{}",
+                r#"{"resourceLogs":[{"resource":{},"scopeLogs":[{"scope":{},"logRecords":[{"#,
+                r#""timeUnixNano":"1700000000000000001","severityNumber":9,"body":{"intValue":"5"},"#,
+                r#""attributes":[{"key":"k","value":{"stringValue":"v"}}],"#,
+                r#""traceId":"abababababababababababababababab","eventName":"netflow""#,
+                r#"}]}]}]}"#
+            )
+        );
     }
 
     #[test]
