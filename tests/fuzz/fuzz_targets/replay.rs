@@ -1,3 +1,3 @@
-//! See `netflume_fuzz::replay`.
+//! See [`netflume_fuzz::replay`].
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| netflume_fuzz::replay(data));

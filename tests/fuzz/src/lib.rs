@@ -1,17 +1,142 @@
 //! What each fuzz target does with its bytes: decode them, and check what must hold for any bytes. A panic is a finding.
 //!
-//! The binaries in `fuzz_targets/` hand libFuzzer's inputs to these functions; the test below hands them the seeds in `tests/fixtures/<target>/`, so
-//! that plain `cargo test` covers both.
+//! The binaries in `fuzz_targets/` hand libFuzzer's inputs to these functions; the test below hands them the [`seeds`], so that plain `cargo test`
+//! covers both.
 
+pub mod seeds;
+
+use netflume::config::{self, Loaded, Overrides, Problems, print, schema::File};
+use netflume::decode::cilium::{self, Monitor, Options, Payload};
+use netflume::decode::packet::{self, Start};
+use netflume::decode::{gob, kernel};
+use netflume::model::flow::TunnelProtocol;
+use netflume::source::kernel::btf::{Btf, Kind};
 use netflume::source::replay::{Reader, Writer};
+use netflume_ebpf::Header;
 
 /// A target: its name, and what it does with the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
-pub const TARGETS: &[Target] = &[("replay", replay)];
+/// All of them; each has a binary of its name.
+pub const TARGETS: &[Target] = &[
+    ("btf", btf),
+    ("cilium_event", cilium_event),
+    ("cilium_monitor", cilium_monitor),
+    ("config", config),
+    ("kernel_record", kernel_record),
+    ("packet_head", packet_head),
+    ("replay", replay),
+];
 
-/// A recorded file: reading ends, and the batches read are written back as the bytes they came from.
+/// Type information of a kernel: every question has an answer, whatever the bytes say.
+pub fn btf(data: &[u8]) {
+    let Ok(btf) = Btf::parse(data) else {
+        return;
+    };
+    for path in ["a", "a.b", "a.b.c", "inner.deep"] {
+        let offset = btf.offset("outer", path);
+        assert_eq!(
+            offset,
+            btf.offset("outer", path),
+            "the same question, another answer"
+        );
+    }
+    let typedef = btf.has(Kind::Typedef, "same");
+    assert!(
+        !(typedef && btf.has(Kind::Func, "same")) || data.len() > 24,
+        "names from a header alone"
+    );
+}
+
+/// The agents whose layouts differ, and an unknown one.
+const AGENTS: &[Option<(u16, u16)>] = &[
+    None,
+    Some((1, 16)),
+    Some((1, 18)),
+    Some((1, 19)),
+    Some((1, 20)),
+];
+
+/// One message of Cilium's monitor socket, as each release of the agent would mean it.
+pub fn cilium_event(data: &[u8]) {
+    for agent in AGENTS {
+        let options = Options { agent: *agent };
+        // Reading is pure: the same bytes are the same event.
+        assert_eq!(cilium::event(data, &options), cilium::event(data, &options));
+    }
+}
+
+/// A connection to Cilium's monitor socket: payloads come to an end, and their events are read.
+pub fn cilium_monitor(data: &[u8]) {
+    let mut monitor = Monitor::default();
+    let mut rest = data;
+    while let Ok(Some(_)) = gob::frame(rest) {
+        let Ok((payload, after)) = monitor.next(rest) else {
+            return;
+        };
+        assert!(after.len() < rest.len(), "a message without bytes");
+        rest = after;
+        if let Some(Payload::Sample { data, .. }) = payload {
+            cilium::event(data, &Options::default()).ok();
+        }
+    }
+}
+
+/// A configuration file: what is accepted, printed with its defaults, reads back as itself.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(loaded) = parse(text) else {
+        return;
+    };
+    let printed = print::effective(&loaded.config, true);
+    match parse(&printed) {
+        Ok(again) => assert_eq!(again.config, loaded.config, "{printed}"),
+        Err(problems) => panic!("{problems}\n{printed}"),
+    }
+}
+
+fn parse(text: &str) -> Result<Loaded, Problems> {
+    let file = File {
+        name: "fuzz.yaml",
+        text,
+    };
+    config::parse(Some(file), &|_| None, Overrides::default())
+}
+
+/// Records of our kernel programs: no more of them than fit into the bytes.
+pub fn kernel_record(data: &[u8]) {
+    let mut events = 0;
+    let records = kernel::decode(data, |_| events += 1);
+    assert_eq!(records, events, "a record without an event or an error");
+    let most = data.len() / size_of::<Header>() + 1;
+    assert!(
+        records <= most as u64,
+        "{records} records in {} bytes",
+        data.len()
+    );
+}
+
+/// The head of a packet, with and without a tunnel.
+pub fn packet_head(data: &[u8]) {
+    for start in [Start::Ethernet, Start::Ipv4, Start::Ipv6] {
+        for overlay in [
+            None,
+            Some(TunnelProtocol::VXLAN),
+            Some(TunnelProtocol::GENEVE),
+        ] {
+            if let Ok(packet) = packet::decode(data, start, overlay) {
+                assert!(
+                    !data.is_empty() || packet.ip.is_none(),
+                    "headers from no bytes"
+                );
+            }
+        }
+    }
+}
+
+/// A recorded file: reading ends, and what was read can be written.
 pub fn replay(data: &[u8]) {
     let Ok(reader) = Reader::new(data) else {
         return;
@@ -22,10 +147,6 @@ pub fn replay(data: &[u8]) {
     };
     for batch in reader.map_while(Result::ok) {
         assert!(
-            batch.bytes.len() <= data.len(),
-            "a batch longer than its file"
-        );
-        assert!(
             writer.write(&batch).is_ok(),
             "what was read cannot be written"
         );
@@ -35,24 +156,44 @@ pub fn replay(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::TARGETS;
+    use super::{TARGETS, seeds};
 
-    /// Seeds that a target is given must not break it; every target has some.
     #[test]
-    fn every_target_takes_its_seeds() {
-        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    fn every_target_takes_its_seeds_and_their_prefixes() {
         for (name, target) in TARGETS {
-            let mut seeds = 0;
-            for entry in std::fs::read_dir(fixtures.join(name)).unwrap() {
-                let seed = std::fs::read(entry.unwrap().path()).unwrap();
-                // Every prefix too: a cut-off input is the commonest kind of damage.
-                for end in 0..=seed.len().min(4096) {
+            let seeds = seeds::of(name).unwrap();
+            assert!(!seeds.is_empty(), "no seeds for {name}");
+            // A cut-off input is the commonest kind of damage. Many seeds or long ones say much the same.
+            let cuts = 20_000 / seeds.len();
+            for seed in seeds {
+                target(&seed);
+                let step = 1 + seed.len() / cuts.clamp(8, 64);
+                for end in (0..seed.len()).step_by(step) {
                     target(&seed[..end]);
                 }
-                target(&seed);
-                seeds += 1;
             }
-            assert!(seeds > 0, "no seeds for {name}");
         }
+    }
+
+    /// A seed that is refused at once would lead the fuzzer nowhere.
+    #[test]
+    fn seeds_are_what_the_decoders_accept() {
+        for seed in seeds::of("config").unwrap() {
+            let text = std::str::from_utf8(&seed).unwrap();
+            if let Err(problems) = super::parse(text) {
+                panic!("{problems}\n{text}");
+            }
+        }
+        let btf = |seed: &Vec<u8>| {
+            let btf = netflume::source::kernel::btf::Btf::parse(seed).unwrap();
+            btf.offset("outer", "a.b") == Some(12)
+        };
+        assert!(seeds::of("btf").unwrap().iter().all(btf));
+        let record = |seed: &Vec<u8>| {
+            let mut good = 0;
+            netflume::decode::kernel::decode(seed, |event| good += u64::from(event.is_ok()));
+            good == 2
+        };
+        assert!(seeds::of("kernel_record").unwrap().iter().all(record));
     }
 }

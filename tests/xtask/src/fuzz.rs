@@ -82,6 +82,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env("RUSTC_WORKSPACE_WRAPPER", std::env::current_exe()?)
         .env(STAND_IN, "1");
     cmd::run(&mut build)?;
+    let seeds = cache::root().join("target/fuzz-seeds");
+    let write_seeds = "cargo run --quiet --package netflume-fuzz --bin write-seeds --";
+    cmd::run(command(write_seeds).arg(&seeds))?;
     let mut failed = Vec::new();
     for name in all
         .iter()
@@ -94,11 +97,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         fs::create_dir_all(&artifacts)?;
         let mut target = command(&format!("target/debug/{name}"));
         target.arg(&corpus);
-        // Seeds are read, never written.
-        let seeds = cache::root().join("tests/fixtures").join(name);
-        if seeds.is_dir() {
-            target.arg(seeds);
-        }
+        // Read, never written.
+        target.arg(seeds.join(name));
         target.arg(format!("-artifact_prefix={}/", artifacts.display()));
         target.arg(format!("-max_total_time={seconds}"));
         target.args([
