@@ -9,7 +9,7 @@ use xtask::cache;
 use xtask::run::{self as cmd, command};
 
 /// Seconds for each target if none are asked for.
-const SECONDS: u64 = 20;
+const SECONDS: u64 = 10;
 
 /// What the compiler is asked for beside what cargo asks: coverage that libFuzzer reads, and some optimisation for executions a second. Overflow
 /// checks and debug assertions stay on.
@@ -83,8 +83,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .env(STAND_IN, "1");
     cmd::run(&mut build)?;
     let seeds = cache::root().join("target/fuzz-seeds");
-    let write_seeds = "cargo run --quiet --package netflume-fuzz --bin write-seeds --";
-    cmd::run(command(write_seeds).arg(&seeds))?;
+    let mut build = command("cargo build --workspace --bin write-seeds");
+    let [write_seeds] = cmd::cargo_executables(&mut build, ["write-seeds"])?;
+    cmd::run(command(&write_seeds.to_string_lossy()).arg(&seeds))?;
     let mut failed = Vec::new();
     for name in all
         .iter()

@@ -26,7 +26,7 @@ cargo xtask COMMAND
   lint                fmt, clippy and doc
   collector [CONFIG]  starts the OpenTelemetry Collector with otelcol-config/CONFIG.yaml (default: debug) until Ctrl-C
   kernels [VERSION...] [--table]  runs the kernel tests under QEMU on Debian's 5.10, 6.1 and 6.12; --table prints the last results
-  fuzz [--seconds N] [TARGET...]  fuzzes the decoders (default: each for 20 s)
+  fuzz [--seconds N] [TARGET...]  fuzzes the decoders (default: each for 10 s)
   oracle gen          writes tests/fixtures/cilium anew with Cilium's own code, both releases
   oracle ARG...       runs the program with other arguments; without any it lists them
   bench [ARG...]      benchmarks, on a quiet machine; arguments go to criterion
