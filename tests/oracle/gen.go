@@ -27,6 +27,7 @@ func streams() []stream {
 		{"other", others()},
 		{"l7", accessLogs()},
 		{"agent", agentEvents()},
+		{"odd", odd()},
 	}
 }
 
@@ -37,7 +38,7 @@ type metricSet struct {
 
 func metricSets() []metricSet {
 	sets := []metricSet{
-		{"default", "drop:sourceContext=pod|ip;destinationContext=pod|ip tcp:sourceContext=pod|ip;destinationContext=pod|ip flow:destinationContext=pod|ip"},
+		{"default", "drop:sourceContext=pod|reserved-identity;destinationContext=pod|reserved-identity tcp:sourceContext=pod|reserved-identity;destinationContext=pod|reserved-identity flow:destinationContext=pod|reserved-identity"},
 		{"plain", "dns drop flow flows-to-world http icmp kafka policy port-distribution tcp"},
 		{"http-v2", "httpV2:sourceContext=pod;destinationContext=pod;labelsContext=source_namespace,destination_namespace,traffic_direction"},
 		{"options", "dns:query;ignoreAAAA flows-to-world:any-drop;port;syn-only;sourceContext=app http:sourceContext=workload;destinationContext=workload-name"},
@@ -90,7 +91,9 @@ func runGen(args []string) error {
 		for i := range s.events {
 			all[i] = s.events[i].payload
 		}
-		payloads = append(payloads, all)
+		if s.name != "odd" {
+			payloads = append(payloads, all)
+		}
 	}
 	for _, set := range metricSets() {
 		text, err := countStreams(w, set.config, payloads)

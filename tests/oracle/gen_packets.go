@@ -46,14 +46,9 @@ func packets() []event {
 		both(fmt.Sprintf("sctp chunk %d", chunk), protoSCTP, protoSCTP, sctp(36412, 5000, chunk))
 	}
 	both("sctp without a chunk", protoSCTP, protoSCTP, sctp(36412, 5000, 1)[:12])
-	for _, kind := range []uint8{0, 1, 2, 15} {
-		both(fmt.Sprintf("vrrp type %d", kind), protoVRRP, protoVRRP, vrrp(kind, 2))
+	if built.routing {
+		events = append(events, routing()...)
 	}
-	both("vrrp version 3", protoVRRP, protoVRRP, vrrp(1, 3))
-	for _, kind := range []uint8{0x11, 0x12, 0x16, 0x17, 0x22, 0x99} {
-		both(fmt.Sprintf("igmp type %#x", kind), protoIGMP, protoIGMP, igmp(kind))
-	}
-	add("igmpv3 report", 0, framed(ip(protoIGMP, web4, db4, append(igmp(0x22), make([]byte, 8)...))))
 	for _, port := range []uint16{53, 123, 443, 4789, 6081, 8472} {
 		both(fmt.Sprintf("udp port %d without a tunnel flag", port), protoUDP, protoUDP, udp(40000, port, vxlan(5, []byte{1, 2, 3})...))
 	}
@@ -67,6 +62,31 @@ func packets() []event {
 	events = append(events, fragments()...)
 	events = append(events, tunnels()...)
 	return events
+}
+
+// routing: VRRP and IGMP.
+func routing() []event {
+	var events []event
+	both := func(what string, proto uint8, transport []byte) {
+		events = append(events, tracePacket(what+" in IPv4", 0, framed(ip(proto, web4, db4, transport))), tracePacket(what+" in IPv6", flagIPv6, framed(ip(proto, web6, db6, transport))))
+	}
+	for _, kind := range []uint8{0, 1, 2, 15} {
+		both(fmt.Sprintf("vrrp type %d", kind), protoVRRP, vrrp(kind, 2))
+	}
+	both("vrrp version 3", protoVRRP, vrrp(1, 3))
+	for _, kind := range []uint8{0x11, 0x12, 0x16, 0x17, 0x22, 0x99} {
+		both(fmt.Sprintf("igmp type %#x", kind), protoIGMP, igmp(kind))
+	}
+	for n := 20; n <= 28; n++ {
+		events = append(events,
+			tracePacket(fmt.Sprintf("igmp cut to %d", n), flagL3, ip(protoIGMP, web4, db4, igmp(0x16))[:n]),
+			tracePacket(fmt.Sprintf("vrrp cut to %d", n), flagL3, ip(protoVRRP, web4, db4, vrrp(1, 2))[:n]))
+	}
+	for _, inside := range [][]byte{ip(protoVRRP, web4, api4, vrrp(1, 2)), ip(protoIGMP, web4, api4, igmp(0x16))} {
+		outer := udp(45000, 8472, vxlan(77, framed(inside))...)
+		events = append(events, tracePacket("vxlan with vrrp or igmp", flagVXLAN, framed(ip(protoUDP, host4, node4, outer))))
+	}
+	return append(events, tracePacket("igmpv3 report", 0, framed(ip(protoIGMP, web4, db4, append(igmp(0x22), make([]byte, 8)...)))))
 }
 
 // tracePacket is a packet in a trace event of the newest layout.
@@ -122,8 +142,6 @@ func lengths() []event {
 	}
 	for n := 20; n <= 28; n++ {
 		add(fmt.Sprintf("icmp cut to %d", n), flagL3, ip(protoICMP, web4, db4, icmp(3, 1))[:n])
-		add(fmt.Sprintf("igmp cut to %d", n), flagL3, ip(protoIGMP, web4, db4, igmp(0x16))[:n])
-		add(fmt.Sprintf("vrrp cut to %d", n), flagL3, ip(protoVRRP, web4, db4, vrrp(1, 2))[:n])
 	}
 	for n := 30; n <= 34; n++ {
 		add(fmt.Sprintf("sctp cut to %d", n), flagL3, ip(protoSCTP, web4, db4, sctp(1, 2, 1))[:n])
@@ -224,15 +242,12 @@ func tunnels() []event {
 		{"icmp", framed(ip(protoICMP, web4, api4, icmp(8, 0)))},
 		{"icmpv6", framed(ip(protoICMPv6, web6, api6, icmp(129, 0)))},
 		{"sctp", framed(ip(protoSCTP, web4, api4, sctp(1, 2, 2)))},
-		{"vrrp", framed(ip(protoVRRP, web4, api4, vrrp(1, 2)))},
-		{"igmp", framed(ip(protoIGMP, web4, api4, igmp(0x16)))},
 		{"arp", eth(etherARP, make([]byte, 28))},
 		{"nothing", nil},
 		{"cut ethernet", framed(inner4)[:9]},
 		{"cut IPv4", framed(inner4)[:30]},
 		{"cut tcp", framed(inner4)[:44]},
 		{"ethernet only", framed(inner4)[:14]},
-		{"a tunnel again", framed(ip(protoUDP, web4, api4, udp(1, 4789, vxlan(3, framed(inner4))...)))},
 	}
 	var events []event
 	outer := func(what string, flags uint8, src, dst netip.Addr, payload []byte) {

@@ -15,6 +15,7 @@ type release struct {
 	drop, trace   uint8 // newest versions
 	verdict       int   // length of the policy verdict header: 32, since 1.19 40; the version byte does not tell
 	sockReordered bool  // the 40 byte socket trace of 1.19
+	routing       bool  // Hubble reads VRRP and IGMP, since 1.19
 }
 
 // Message types: the first byte.

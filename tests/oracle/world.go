@@ -243,7 +243,15 @@ func (e *endpoint) GetIdentity() identity.NumericIdentity {
 func (e *endpoint) GetK8sPodName() string    { return e.Endpoint.Pod }
 func (e *endpoint) GetK8sNamespace() string  { return e.Namespace }
 func (e *endpoint) GetLabels() labels.Labels { return e.labels }
-func (e *endpoint) GetPod() *slim.Pod        { return e.pod }
+
+// GetPod gives a copy where Hubble would change the original: it deletes a label when it finds a deployment configuration, and with the next event
+// calls the same pod's workload by another name.
+func (e *endpoint) GetPod() *slim.Pod {
+	if e.pod != nil && e.pod.Labels["deploymentconfig"] != "" {
+		return e.pod.DeepCopy()
+	}
+	return e.pod
+}
 
 // The policy maps live in the agent's memory: no outsider can correlate with them.
 func (e *endpoint) GetPolicyCorrelationInfoForKey(policy.Key) (policy.PolicyCorrelationInfo, bool) {

@@ -1,0 +1,104 @@
+//! Counts of the metric plugins, compared with those of Hubble's own.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use netflume::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
+use netflume::model::cilium::CiliumEvent;
+use netflume::model::resource::{Resource, ResourceRef};
+use netflume::serve::exposition::{self, Format};
+
+use super::{decoded, fixtures, world};
+
+/// Series with their values, as text says them.
+type Series = BTreeMap<String, f64>;
+
+#[test]
+fn every_plugin_counts_what_hubble_counts() -> Result<()> {
+    let world = world::load(&fixtures::folder())?;
+    let mut problems = String::new();
+    for release in fixtures::RELEASES {
+        let node = decoded::node(&world, release);
+        let mut flows = Vec::new();
+        for stream in fixtures::COUNTED {
+            let events = decoded::events(&world, release, stream, true)?;
+            flows.extend(events.into_iter().filter_map(|event| match event {
+                Ok(CiliumEvent::Flow(flow)) => Some(flow),
+                _ => None,
+            }));
+        }
+        for (name, config, text) in fixtures::metrics(release)? {
+            let mut metrics = HubbleMetrics::new(&HubbleOptions {
+                metrics: config
+                    .split_whitespace()
+                    .map(MetricOptions::parse)
+                    .collect(),
+                series_limit: usize::MAX,
+            })?;
+            for flow in &flows {
+                metrics.observe(flow, &node);
+            }
+            let own = ResourceRef::new(Resource::default());
+            let points = metrics.snapshot(&own, 0).context("nothing was counted")?;
+            let ours = exposition::write(&[points], &own, Format::Text);
+            differences(
+                &format!("{release}/{name}"),
+                &series(&text)?,
+                &series(&ours)?,
+                &mut problems,
+            );
+        }
+    }
+    ensure!(problems.is_empty(), "{problems}");
+    Ok(())
+}
+
+fn series(text: &str) -> Result<Series> {
+    text.lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').context("a line without a value")?;
+            Ok((sorted(series), value.parse()?))
+        })
+        .collect()
+}
+
+/// The labels of a series in alphabetical order. No label of the fixtures holds a quoted comma after a quote.
+fn sorted(series: &str) -> String {
+    let Some((name, labels)) = series.split_once('{') else {
+        return series.to_owned();
+    };
+    let mut labels: Vec<&str> = labels
+        .trim_end_matches('}')
+        .split_inclusive("\",")
+        .map(|label| label.trim_end_matches(','))
+        .collect();
+    labels.sort_unstable();
+    format!("{name}{{{}}}", labels.join(","))
+}
+
+fn differences(what: &str, hubble: &Series, ours: &Series, problems: &mut String) {
+    let mut count = 0;
+    let mut say = |line: String| {
+        count += 1;
+        if count <= 12 {
+            problems.push_str(&format!("{what}: {line}\n"));
+        }
+    };
+    for (series, value) in hubble {
+        match ours.get(series) {
+            Some(our) if (our - value).abs() <= value.abs() * 1e-9 => {}
+            Some(our) => say(format!("{series}: Hubble {value}, ours {our}")),
+            None => say(format!("{series}: Hubble {value}, ours has none")),
+        }
+    }
+    for (series, value) in ours
+        .iter()
+        .filter(|(series, _)| !hubble.contains_key(*series))
+    {
+        say(format!("{series}: Hubble has none, ours {value}"));
+    }
+    if count > 12 {
+        problems.push_str(&format!("{what}: {} more\n", count - 12));
+    }
+}
