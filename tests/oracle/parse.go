@@ -11,6 +11,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
@@ -144,8 +145,8 @@ func (h *hubble) describe(what string, p *payload.Payload) (line, error) {
 	said := line{N: h.count, What: what}
 	decoded, err := h.decode(p)
 	if err != nil {
-		// Some texts print the whole event.
-		if said.Error = err.Error(); len(said.Error) > 120 {
+		// protobuf varies its blanks from build to build, and some texts print the whole event.
+		if said.Error = strings.ReplaceAll(err.Error(), "\u00a0", " "); len(said.Error) > 120 {
 			said.Error = said.Error[:120] + "..."
 		}
 		return said, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/cilium/cilium/pkg/monitor/payload"
 )
@@ -17,9 +18,9 @@ type event struct {
 	payload payload.Payload
 }
 
-// sample is an event as the datapath or the agent sends it.
+// sample is an event as the datapath or the agent sends it. Nothing lies behind its end: some of Hubble's decoders look there if they can.
 func sample(what string, cpu int, data []byte) event {
-	return event{what, payload.Payload{Data: data, CPU: cpu, Type: payload.EventSample}}
+	return event{what, payload.Payload{Data: slices.Clip(data), CPU: cpu, Type: payload.EventSample}}
 }
 
 // encodeStream writes the bytes that one client of the monitor socket gets.

@@ -8,12 +8,10 @@ mod metrics;
 mod world;
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-
-use differences::LISTED;
 
 /// Differences of a kind, shown once.
 #[derive(Default)]
@@ -26,14 +24,29 @@ struct Group {
 fn without_the_agents_version_every_event_reads_the_same() -> Result<()> {
     let world = world::load(&fixtures::folder())?;
     for release in fixtures::RELEASES {
+        let node = decoded::node(&world, release);
         for stream in fixtures::COUNTED {
             let known = decoded::events(&world, release, stream, true)?;
             let unknown = decoded::events(&world, release, stream, false)?;
+            let expected = fixtures::expected(release, stream)?;
             for (n, (known, unknown)) in known.iter().zip(&unknown).enumerate() {
-                ensure!(
-                    known == unknown,
-                    "{release}/{stream} {n}: {known:?}\n{unknown:?}"
-                );
+                // Reason 8 meant something up to 1.18 only, whose layout of traces newer agents can meet as well; and where a socket
+                // event's layout must be guessed, values that no agent writes lead astray.
+                let what = &expected[n].what;
+                let telling = ["reason 0x8,", "reason 0x88,", "socket point 9"];
+                if telling.iter().any(|text| what.contains(text)) {
+                    continue;
+                }
+                let same = match (known, unknown) {
+                    (Ok(known), Ok(unknown)) => {
+                        let known = decoded::as_json(known, &node)?;
+                        let unknown = decoded::as_json(unknown, &node)?;
+                        let differences = compare::differences(&known, &unknown);
+                        differences.iter().all(|found| found.path == "flow.uuid")
+                    }
+                    (known, unknown) => known == unknown,
+                };
+                ensure!(same, "{release}/{stream} {n}: {known:?}\n{unknown:?}");
             }
         }
     }
@@ -43,7 +56,8 @@ fn without_the_agents_version_every_event_reads_the_same() -> Result<()> {
 #[test]
 fn every_event_is_what_hubble_says_but_for_the_listed_differences() -> Result<()> {
     let world = world::load(&fixtures::folder())?;
-    let mut used = vec![0_usize; LISTED.len()];
+    let table = differences::table()?;
+    let mut used = vec![0_usize; table.len()];
     let mut unlisted: BTreeMap<(String, String), Group> = BTreeMap::new();
     let mut compared = 0;
     for release in fixtures::RELEASES {
@@ -64,11 +78,11 @@ fn every_event_is_what_hubble_says_but_for_the_listed_differences() -> Result<()
                     Err(text) => (error.clone(), text.as_str()),
                 };
                 for difference in compare::differences(hubble, &ours) {
-                    let mut listed = LISTED.iter().enumerate().filter(|(_, listed)| {
-                        listed.covers(release, stream, &expected.what, &difference)
-                    });
-                    if let Some((at, _)) = listed.next() {
-                        used[at] += 1;
+                    let row = table
+                        .iter()
+                        .position(|row| row.covers(release, stream, &expected.what, &difference));
+                    if let Some(row) = row {
+                        used[row] += 1;
                         continue;
                     }
                     let group = unlisted
@@ -86,13 +100,7 @@ fn every_event_is_what_hubble_says_but_for_the_listed_differences() -> Result<()
             }
         }
     }
-    println!("{compared} events compared");
-    for (listed, used) in LISTED.iter().zip(&used) {
-        println!(
-            "{used:6} {} {}: {}",
-            listed.stream, listed.path, listed.reason
-        );
-    }
+    ensure!(compared > 3000, "only {compared} events");
     let mut text = String::new();
     for ((path, stream), group) in &unlisted {
         write!(
@@ -105,8 +113,12 @@ fn every_event_is_what_hubble_says_but_for_the_listed_differences() -> Result<()
         unlisted.is_empty(),
         "differences that are not listed:\n{text}"
     );
-    for (listed, used) in LISTED.iter().zip(&used) {
-        ensure!(*used > 0, "a listed difference is none: {listed:?}");
+    for (row, used) in table
+        .iter()
+        .zip(&used)
+        .filter(|(row, _)| !row.is_of_metrics())
+    {
+        ensure!(*used > 0, "a row that covers no difference: {row:?}");
     }
     Ok(())
 }
