@@ -1,0 +1,103 @@
+//! From the bytes of the monitor socket to counted metrics, a datapath event allocates nothing.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use netflume::aggregate::hubble::{HubbleMetrics, HubbleOptions};
+use netflume::decode::cilium::{Monitor, Payload};
+use netflume::enrich::cilium::{Directory, Flows};
+use netflume::model::cilium::CiliumEvent;
+use netflume::model::flow::{Node, message_type};
+
+#[path = "support/cilium_world.rs"]
+mod cilium_world;
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|n| n.set(n.get() + 1));
+        // SAFETY: the caller's contract is that of this method.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's contract is that of this method.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Runs a stream; gives the events that allocated, with their message type, and the number of flows.
+fn run(
+    stream: &[u8],
+    flows: &mut Flows,
+    metrics: &mut HubbleMetrics,
+    directory: &Directory,
+) -> (Vec<(usize, u8, u64)>, usize) {
+    let node = Node::default();
+    let mut monitor = Monitor::default();
+    let mut rest = stream;
+    let mut allocated = Vec::new();
+    let (mut number, mut made) = (0, 0);
+    while !rest.is_empty() {
+        let before = ALLOCATIONS.with(Cell::get);
+        let (payload, next) = monitor.next(rest).unwrap();
+        rest = next;
+        let Some(payload) = payload else {
+            continue;
+        };
+        let event = flows.payload(&payload, 1, directory);
+        if let Ok(CiliumEvent::Flow(flow)) = &event {
+            metrics.observe(flow, &node);
+            made += 1;
+        }
+        drop(event);
+        let after = ALLOCATIONS.with(Cell::get);
+        number += 1;
+        if after > before
+            // The first value of a connection makes the table of its fields.
+            && number > 1
+            && let Payload::Sample { data, .. } = payload
+        {
+            allocated.push((
+                number,
+                data.first().copied().unwrap_or_default(),
+                after - before,
+            ));
+        }
+    }
+    (allocated, made)
+}
+
+#[test]
+fn datapath_events_allocate_nothing_up_to_the_metrics() {
+    let directory = cilium_world::directory();
+    let mut flows = Flows::default();
+    let mut metrics = HubbleMetrics::new(&HubbleOptions::default()).unwrap();
+    for release in ["1.18.6", "1.19.4"] {
+        for stream in ["drop", "trace", "verdict", "packet", "other"] {
+            let bytes =
+                std::fs::read(cilium_world::fixture(&format!("{release}/{stream}.gob"))).unwrap();
+            // The first run makes the series.
+            let (_, made) = run(&bytes, &mut flows, &mut metrics, &directory);
+            assert!(made > 50, "{release} {stream}: {made} flows");
+            let (allocated, _) = run(&bytes, &mut flows, &mut metrics, &directory);
+            let of_datapath: Vec<_> = allocated
+                .iter()
+                .filter(|(_, kind, _)| *kind < message_type::ACCESS_LOG)
+                .collect();
+            assert!(
+                of_datapath.is_empty(),
+                "{release} {stream}: {of_datapath:?}"
+            );
+        }
+    }
+}
