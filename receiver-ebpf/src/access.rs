@@ -6,9 +6,9 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    Global,
+    EbpfContext, Global,
     helpers::generated,
-    programs::{BtfTracePointContext, SockAddrContext},
+    programs::{BtfTracePointContext, FExitContext, SockAddrContext, TracePointContext},
 };
 use netflume_ebpf::{Offsets, OwnerRecord, Settings};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -71,8 +71,8 @@ impl Ptr {
 
     /// A later address.
     #[inline(always)]
-    pub fn plus(self, bytes: u16) -> Self {
-        Self(self.0.wrapping_add(u64::from(bytes)))
+    pub fn plus(self, bytes: impl Into<u64>) -> Self {
+        Self(self.0.wrapping_add(bytes.into()))
     }
 
     /// The argument again, for a helper that wants the kernel's own pointer.
@@ -87,6 +87,19 @@ impl Ptr {
     pub fn load<T: FromBytes>(self, offset: u32) -> T {
         // SAFETY: the verifier admits the load only within a structure that it knows; any bytes are a valid `T`.
         unsafe { core::ptr::read_volatile((self.0 as *const u8).add(offset as usize).cast::<T>()) }
+    }
+
+    /// The `n`th argument of a traced function, a pointer.
+    #[inline(always)]
+    pub fn traced(ctx: &FExitContext, n: usize) -> Self {
+        Self(ctx.arg::<u64>(n))
+    }
+
+    /// struct task_struct of the running task.
+    #[inline(always)]
+    pub fn current_task() -> Self {
+        // SAFETY: no arguments.
+        Self(unsafe { generated::bpf_get_current_task() })
     }
 
     /// The number, as an identity.
@@ -154,12 +167,10 @@ pub fn current_owner(owner: &mut OwnerRecord) {
     owner.pid = current_tgid();
     owner.uid = aya_ebpf::helpers::bpf_get_current_uid_gid() as u32;
     // SAFETY: no arguments.
-    let task = unsafe {
-        owner.cgroup_id = generated::bpf_get_current_cgroup_id();
-        Ptr(generated::bpf_get_current_task())
-    };
+    owner.cgroup_id = unsafe { generated::bpf_get_current_cgroup_id() };
     // The process's name is its first thread's; other threads may have names of their own.
-    task.follow(offset!(task_group_leader))
+    Ptr::current_task()
+        .follow(offset!(task_group_leader))
         .copy(offset!(task_comm), &mut owner.comm);
 }
 
@@ -229,31 +240,51 @@ pub struct TaskFileContext {
     file: u64,
 }
 
+/// The context of an `iter/tcp` program (`struct bpf_iter__tcp` of net/ipv4/tcp_ipv4.c).
+#[repr(C)]
+pub struct TcpContext {
+    meta: *const IterMeta,
+    socket: u64,
+}
+
 #[repr(C)]
 struct IterMeta {
     seq: *mut aya_ebpf::bindings::seq_file,
 }
 
-/// One step of a `task_file` iterator.
+/// One step of an iterator.
 #[derive(Clone, Copy)]
-pub struct TaskFile {
+pub struct Step {
     seq: *mut aya_ebpf::bindings::seq_file,
-    /// struct task_struct.
+    /// struct task_struct whose descriptor it is; null where the iterator does not know.
     pub task: Ptr,
-    /// struct file; null at the end.
-    pub file: Ptr,
+    /// struct file, or struct sock; null at the end.
+    pub object: Ptr,
 }
 
-impl TaskFile {
-    /// From the context that the kernel passes.
+impl Step {
+    /// One descriptor of one thread.
     #[inline(always)]
-    pub fn new(ctx: *mut TaskFileContext) -> Self {
+    pub fn task_file(ctx: *mut TaskFileContext) -> Self {
         // SAFETY: the kernel passes a valid context, and the verifier checks each of these accesses against its layout.
         unsafe {
             Self {
                 seq: (*(*ctx).meta).seq,
                 task: Ptr((*ctx).task),
-                file: Ptr((*ctx).file),
+                object: Ptr((*ctx).file),
+            }
+        }
+    }
+
+    /// One TCP socket.
+    #[inline(always)]
+    pub fn tcp(ctx: *mut TcpContext) -> Self {
+        // SAFETY: as above.
+        unsafe {
+            Self {
+                seq: (*(*ctx).meta).seq,
+                task: Ptr::NULL,
+                object: Ptr((*ctx).socket),
             }
         }
     }
@@ -270,4 +301,11 @@ impl TaskFile {
             ) == 0
         }
     }
+}
+
+/// What a `sys_exit_*` tracepoint says the system call returned: `long ret` after the common fields and the number.
+#[inline(always)]
+pub fn system_call_result(ctx: &TracePointContext) -> i64 {
+    // SAFETY: offset 16 of every sys_exit record (see its `format` file); the verifier checks the access.
+    unsafe { ctx.as_ptr().cast::<i64>().add(2).read() }
 }

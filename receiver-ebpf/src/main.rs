@@ -3,7 +3,8 @@
 //! | file | hook | what it keeps or says |
 //! | --- | --- | --- |
 //! | [`tcp`] | `tp_btf/inet_sock_set_state` | owner and opening time of each connection; one record when it ends |
-//! | [`task_file`] | `iter/task_file` | one record for each open connection, when user space asks |
+//! | [`connect`] | `fexit/inet_stream_connect`, else `sys_exit_connect` | one record when there was no way to the peer |
+//! | [`iterators`] | `iter/task_file`, else `iter/tcp` | one record for each open connection, when user space asks |
 //! | [`udp`] | `fexit/udp_sendmsg` …, or `tp_btf/sock_send_length` … | bytes and datagrams of each socket and peer |
 //!
 //! [`access`] alone touches kernel memory. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
@@ -19,8 +20,9 @@
 )]
 
 mod access;
+mod connect;
+mod iterators;
 mod maps;
-mod task_file;
 mod tcp;
 mod udp;
 

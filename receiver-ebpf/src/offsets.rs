@@ -91,10 +91,18 @@ offsets! {
     tcp_srtt_us = required "tcp_sock" "srtt_us";
     /// Mean deviation, quarters of a microsecond.
     tcp_mdev_us = required "tcp_sock" "mdev_us";
+    /// u32, the next sequence number; zero until a SYN was to be sent.
+    tcp_write_seq = required "tcp_sock" "write_seq";
     /// Inode number of the namespace.
     net_inum = required "net" "ns.inum";
     /// struct sock * of a struct socket.
     socket_sk = required "socket" "sk";
+    /// struct fdtable * of a struct files_struct.
+    files_fdt = optional "files_struct" "fdt";
+    /// struct file **.
+    fdtable_fd = optional "fdtable" "fd";
+    /// unsigned int, how many there are.
+    fdtable_max_fds = optional "fdtable" "max_fds";
     /// struct inode *.
     file_inode = required "file" "f_inode";
     /// void *: struct socket * for sockets.
@@ -133,6 +141,8 @@ offsets! {
     skb_transport_header = optional "sk_buff" "transport_header";
     /// Number of the running system call (x86_64).
     regs_call = optional "pt_regs" "orig_ax";
+    /// First argument of a system call.
+    regs_argument1 = optional "pt_regs" "di";
     /// Second argument of the running system call (x86_64).
     regs_argument2 = optional "pt_regs" "si";
     /// Fifth argument of the running system call (x86_64).

@@ -28,14 +28,25 @@ pub mod state {
     pub const SYN_SENT: u32 = 2;
     pub const SYN_RECV: u32 = 3;
     pub const FIN_WAIT1: u32 = 4;
-    pub const TIME_WAIT: u32 = 6;
+    pub const FIN_WAIT2: u32 = 5;
     pub const CLOSE: u32 = 7;
+    pub const CLOSE_WAIT: u32 = 8;
     pub const LAST_ACK: u32 = 9;
     pub const LISTEN: u32 = 10;
+    pub const CLOSING: u32 = 11;
+
+    /// Both ends know of each other, and a struct tcp_sock stands behind it.
+    #[inline(always)]
+    pub fn is_connection(state: u32) -> bool {
+        matches!(
+            state,
+            ESTABLISHED | SYN_RECV | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING
+        )
+    }
 }
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 /// Bit of `sk_flags`, include/net/sock.h `enum sock_flags`: the peer's FIN came in (set by `tcp_fin`).
 const SOCK_DONE: u64 = 1 << 1;
@@ -70,7 +81,11 @@ fn change(sk: Ptr, old: u32, new: u32) {
         state::SYN_SENT => connecting(sk),
         state::ESTABLISHED if old == state::SYN_SENT => connected(sk),
         state::ESTABLISHED => accepted(sk),
-        state::FIN_WAIT1 | state::LAST_ACK => closing(sk),
+        state::FIN_WAIT1 | state::LAST_ACK => {
+            if let Some(connection) = maps::connection(sk) {
+                closed_by_current(connection);
+            }
+        }
         state::LISTEN => tell_listener(sk, true),
         _ if old == state::LISTEN => tell_listener(sk, false),
         _ => closed(sk, old),
@@ -142,11 +157,9 @@ fn accepted(sk: Ptr) {
     }
 }
 
+/// The running process closes it: remembered as owner if none is known yet.
 #[inline(always)]
-fn closing(sk: Ptr) {
-    let Some(connection) = maps::connection(sk) else {
-        return;
-    };
+fn closed_by_current(connection: &mut Connection) {
     if connection.owner.pid == 0 {
         current_owner(&mut connection.owner);
         connection.excluded |= u8::from(is_own(connection.owner.pid));
@@ -162,6 +175,15 @@ fn closed(sk: Ptr, old: u32) {
         }
         return;
     };
+    // Straight to CLOSE without an error: closed with unread data, or never accepted. With one: the network ended it, and who
+    // runs now has nothing to do with it.
+    let open = matches!(
+        old,
+        state::ESTABLISHED | state::CLOSE_WAIT | state::SYN_RECV
+    );
+    if open && sk.read::<u32>(offset!(sock_err)) == 0 {
+        closed_by_current(connection);
+    }
     if connection.excluded == 0 {
         tell_end(sk, old, connection);
     } else {

@@ -1,7 +1,17 @@
 //! Real sockets through the running kernel: what our programs say, against what the test itself did.
+//!
+//! Everything here needs root and a kernel with BTF, and runs with `cargo test -p netflume-tests --test kernel -- --ignored`.
+//! The same file, linked statically, runs as `cargo xtask kernels` in emulated machines that hold nothing but busybox: the tests
+//! make namespaces, cgroups and mounts by themselves.
 
 #![allow(clippy::unwrap_used, reason = "a test: a panic is how it fails")]
 
+mod bounds;
+mod coexistence;
+mod failures;
+mod iterators;
+mod owners;
+mod scope;
 mod support;
 mod tcp;
 mod udp;

@@ -8,15 +8,14 @@ pub mod btf;
 
 mod hooks;
 mod load;
+mod pass;
 mod probe;
 mod udp;
 
-use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::Iter;
 use aya::{Ebpf, Pod};
 use netflume_ebpf::counter;
 use thiserror::Error;
@@ -36,6 +35,18 @@ pub enum Scope {
     Host,
     /// Only the network namespace that netflume itself lives in: the own pod, for a sidecar.
     Pod,
+}
+
+/// How open TCP connections are found at each interval.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pass {
+    /// By descriptors; where the kernel does not offer that, by namespaces.
+    #[default]
+    Auto,
+    /// One pass over the descriptors of all processes (`iter/task_file`): all network namespaces at once, with owners.
+    TaskFile,
+    /// One pass in each network namespace that a process lives in (`iter/tcp`).
+    Tcp,
 }
 
 /// Options of the kernel source.
@@ -58,6 +69,8 @@ pub struct KernelOptions {
     /// Size of the ring that carries records of ended connections; a power of two of at least one page. Default: 256 KiB, which
     /// holds 1,400 records.
     pub ring_bytes: u32,
+    /// How open TCP connections are found. Default: auto.
+    pub pass: Pass,
     /// Leave out netflume's own sockets, and the other end of its own connections. Default: true; tests that watch themselves
     /// need false.
     pub exclude_own: bool,
@@ -73,6 +86,7 @@ impl Default for KernelOptions {
             max_connections: 131_072,
             max_udp_flows: 32_768,
             ring_bytes: 256 * 1024,
+            pass: Pass::Auto,
             exclude_own: true,
         }
     }
@@ -127,6 +141,7 @@ pub struct KernelSource {
     counters: PerCpuArray<MapData, u64>,
     booked: [u64; counter::COUNT as usize],
     udp: Option<udp::Udp>,
+    passes: pass::Passes,
     pass: u32,
     own_tgid: u32,
     last_pass_bytes: usize,
@@ -161,6 +176,7 @@ impl KernelSource {
             counters: loaded.counters,
             booked: [0; counter::COUNT as usize],
             udp: loaded.udp,
+            passes: loaded.passes,
             pass: 0,
             own_tgid: if options.exclude_own { 0 } else { u32::MAX },
             last_pass_bytes: 0,
@@ -170,7 +186,13 @@ impl KernelSource {
         // The first pass learns who we are and marks our own sockets, so that no later one tells them or their other end.
         source.pass(&mut Vec::new())?;
         if options.exclude_own {
-            source.own_tgid = source.control.get(&0, 0).map(|c| c.own_tgid).unwrap_or(0);
+            let learnt = source.control.get(&0, 0).map(|c| c.own_tgid);
+            // Not learnt: no iterator. Right unless we live in a pid namespace.
+            source.own_tgid = learnt
+                .ok()
+                .filter(|&tgid| tgid != 0)
+                .unwrap_or_else(std::process::id);
+            source.write_control()?;
         }
         Ok(source)
     }
@@ -222,39 +244,28 @@ impl KernelSource {
 
     /// One iterator pass: appends a record for each open connection and listener.
     fn pass(&mut self, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
-        let io = |action| move |reason: String| SourceError::Io { action, reason };
         self.pass = self.pass.wrapping_add(1).max(1);
+        self.write_control()?;
+        let before = bytes.len();
+        let result = self.passes.run(&mut self.ebpf, bytes);
+        let count = records(bytes.get(before..).unwrap_or_default()).count() as u64;
+        self.ledger.received(Stage::Kernel, count);
+        self.ledger.passed(Stage::Kernel, count);
+        result
+    }
+
+    fn write_control(&mut self) -> Result<(), SourceError> {
         let control = ControlWords {
             own_tgid: self.own_tgid,
             pass: self.pass,
             udp_send_hooks: u32::from(self.udp.as_ref().is_some_and(udp::Udp::has_send_hooks)),
             reserved: 0,
         };
-        self.control
-            .set(0, control, 0)
-            .map_err(|e| io("write the control map")(e.to_string()))?;
-        let Some(program) = self.ebpf.program_mut(load::TASK_FILE) else {
-            return Ok(());
-        };
-        let program: &mut Iter = program
-            .try_into()
-            .map_err(|e| io("use the iterator")(format!("{e}")))?;
-        let link = program
-            .attach()
-            .map_err(|e| io("start the iterator")(e.to_string()))?;
-        let link = program
-            .take_link(link)
-            .map_err(|e| io("start the iterator")(e.to_string()))?;
-        let mut file = link
-            .into_file()
-            .map_err(|e| io("start the iterator")(e.to_string()))?;
-        let before = bytes.len();
-        file.read_to_end(bytes)
-            .map_err(|e| io("read the iterator")(e.to_string()))?;
-        let count = records(bytes.get(before..).unwrap_or_default()).count() as u64;
-        self.ledger.received(Stage::Kernel, count);
-        self.ledger.passed(Stage::Kernel, count);
-        Ok(())
+        let written = self.control.set(0, control, 0);
+        written.map_err(|e| SourceError::Io {
+            action: "write the control map",
+            reason: e.to_string(),
+        })
     }
 
     fn drain_ring(&mut self, bytes: &mut Vec<u8>) {

@@ -3,21 +3,24 @@
 use std::os::unix::fs::MetadataExt;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Iter, ProgramError};
+use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use netflume_ebpf::{ABSENT, Offsets, Settings};
 
 use super::btf::Btf;
 use super::hooks::{Hook, HookState, KernelReport};
+use super::pass::Passes;
 use super::probe::{self, probe};
 use super::udp::{self, Udp};
 use super::{ControlWords, KernelOptions, Scope, SourceError};
 
-/// Name of the iterator program.
-pub(super) const TASK_FILE: &str = "task_file";
-pub(super) const TASK_FILE_HOOK: &str = "iter/task_file";
 const SET_STATE: &str = "inet_sock_set_state";
 pub(super) const SET_STATE_HOOK: &str = "tp_btf/inet_sock_set_state";
+
+const CONNECT_RETURN: &str = "connect_return";
+pub(super) const CONNECT_RETURN_HOOK: &str = "fexit/inet_stream_connect";
+const CONNECT_CALL: &str = "sys_exit_connect";
+pub(super) const CONNECT_CALL_HOOK: &str = "tracepoint/sys_exit_connect";
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netflume-ebpf"));
 
@@ -28,6 +31,7 @@ pub(super) struct Loaded {
     pub(super) control: Array<MapData, ControlWords>,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) udp: Option<Udp>,
+    pub(super) passes: Passes,
     pub(super) report: KernelReport,
 }
 
@@ -62,15 +66,21 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
             program: SET_STATE_HOOK,
             reason,
         })?;
-        let result = load_iterator(&mut ebpf, &kernel_types);
-        settle(&mut report, TASK_FILE_HOOK, &result);
+        let traced = trace_connect(&mut ebpf, &kernel_types);
+        settle(&mut report, CONNECT_RETURN_HOOK, &traced);
+        if traced.is_err() {
+            let result = trace_connect_call(&mut ebpf);
+            settle(&mut report, CONNECT_CALL_HOOK, &result);
+        }
     }
+    let passes = Passes::load(&mut ebpf, &kernel_types, options, &mut report);
     let udp = if options.udp {
         udp::attach(&mut ebpf, &kernel_types, &mut report)?
     } else {
         None
     };
     Ok(Loaded {
+        passes,
         udp,
         ring: map(&mut ebpf, "EVENTS")?,
         control: map(&mut ebpf, "CONTROL")?,
@@ -115,12 +125,26 @@ pub(super) fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, types: &AyaBtf) -> 
     Ok(())
 }
 
-fn load_iterator(ebpf: &mut Ebpf, types: &AyaBtf) -> Result<(), String> {
+fn trace_connect(ebpf: &mut Ebpf, types: &AyaBtf) -> Result<(), String> {
     let program = ebpf
-        .program_mut(TASK_FILE)
-        .ok_or("the iterator is not in the object")?;
-    let program: &mut Iter = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
-    program.load("task_file", types).map_err(|e| refusal(&e))
+        .program_mut(CONNECT_RETURN)
+        .ok_or("not in the object")?;
+    let program: &mut FExit = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
+    program
+        .load("inet_stream_connect", types)
+        .map_err(|e| refusal(&e))?;
+    program.attach().map_err(|e| refusal(&e))?;
+    Ok(())
+}
+
+fn trace_connect_call(ebpf: &mut Ebpf) -> Result<(), String> {
+    let program = ebpf.program_mut(CONNECT_CALL).ok_or("not in the object")?;
+    let program: &mut TracePoint = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
+    program.load().map_err(|e| refusal(&e))?;
+    program
+        .attach("syscalls", CONNECT_CALL)
+        .map_err(|e| refusal(&e))?;
+    Ok(())
 }
 
 /// The error in one line; of a verifier's log the last lines, which hold the reason.
@@ -181,7 +205,7 @@ fn resolve_offsets() -> Result<Offsets, SourceError> {
 fn settings(options: &KernelOptions) -> Result<Settings, SourceError> {
     let scope_netns = match options.scope {
         Scope::Host => 0,
-        Scope::Pod => std::fs::metadata("/proc/self/ns/net")
+        Scope::Pod => std::fs::metadata("/proc/thread-self/ns/net")
             .map_err(|e| SourceError::Io {
                 action: "find the own network namespace",
                 reason: e.to_string(),

@@ -5,6 +5,7 @@ use rustix::system::uname;
 use super::btf::{Btf, Kind};
 use super::hooks::{Hook, HookState, KernelReport};
 use super::{KernelOptions, SourceError};
+use super::{load, pass};
 
 /// Where the kernel shows its own BTF.
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
@@ -37,7 +38,7 @@ pub fn probe(options: &KernelOptions) -> KernelReport {
 /// The hooks that serve `options`, as far as BTF shows them.
 fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook> {
     let mut hooks = Vec::new();
-    let mut add = |feature, hook, kind, name: &str, without| {
+    let mut add = |feature, hook, (kind, name): (Kind, &str), without| {
         let state = if has(kind, name) {
             HookState::Available
         } else {
@@ -53,22 +54,38 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
     if options.tcp {
         add(
             "tcp",
-            super::load::SET_STATE_HOOK,
-            Kind::Typedef,
-            "btf_trace_inet_sock_set_state",
+            pass::TASK_FILE_HOOK,
+            (Kind::Func, "bpf_iter_task_file"),
+            "iter/tcp serves instead, once for each network namespace: owners of older connections stay unknown",
+        );
+        add(
+            "tcp",
+            pass::TCP_HOOK,
+            (Kind::Func, "bpf_iter_tcp"),
+            "without it and iter/task_file: connections are only told when they end",
+        );
+        add(
+            "tcp",
+            load::SET_STATE_HOOK,
+            (Kind::Typedef, "btf_trace_inet_sock_set_state"),
             "no TCP records at all",
         );
         add(
             "tcp",
-            super::load::TASK_FILE_HOOK,
-            Kind::Func,
-            "bpf_iter_task_file",
-            "connections are only told when they end",
+            load::CONNECT_RETURN_HOOK,
+            (Kind::Func, "inet_stream_connect"),
+            "tracepoint/sys_exit_connect serves instead: every system call of the host pays about 40 ns",
+        );
+        add(
+            "tcp",
+            load::CONNECT_CALL_HOOK,
+            (Kind::Func, "bpf_task_pt_regs"),
+            "without it and fexit/inet_stream_connect: connections that have no route are not told as failed",
         );
     }
     if options.udp {
         for (hook, kind, name, without) in super::udp::HOOKS {
-            add("udp", hook, kind, name, without);
+            add("udp", hook, (kind, name), without);
         }
     }
     hooks

@@ -1,13 +1,14 @@
-//! One pass over every descriptor of every process: the sockets behind them, with their owners, in all network namespaces.
+//! One pass over every descriptor of every process: the sockets behind them, with their owners, in all network namespaces. Or,
+//! where that cannot be, over the TCP sockets of one network namespace.
 //!
 //! Runs when user space reads the iterator. A socket that several descriptors share is told once a pass; one without any
 //! descriptor (still in the accept queue, or closed and lingering) is left to the state changes.
 
-use netflume_ebpf::{ABSENT, ListenerRecord, OwnerRecord};
+use netflume_ebpf::{ABSENT, Control, ListenerRecord, OwnerRecord};
 use zerocopy::FromZeros;
 
 use crate::{
-    access::{Ptr, TaskFile, TaskFileContext, current_tgid, offset},
+    access::{Ptr, Step, TaskFileContext, TcpContext, current_tgid, offset, setting},
     maps::{self, Connection, EndpointKey, OWN_ENDPOINTS},
     tcp::{self, state},
 };
@@ -19,56 +20,69 @@ const S_IFSOCK: u16 = 0o140_000;
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
 fn task_file(ctx: *mut TaskFileContext) -> i32 {
-    let step = TaskFile::new(ctx);
-    if !step.file.is_null() && !step.task.is_null() {
-        visit(&step);
-    }
-    0
-}
-
-#[inline(always)]
-fn visit(step: &TaskFile) {
-    let sk = socket_of(step.file);
-    if sk.is_null() || shares_files_with_leader(step.task) || !tcp::is_tcp(sk) || !tcp::in_scope(sk)
-    {
-        return;
-    }
+    let step = Step::task_file(ctx);
     let Some(control) = maps::control() else {
-        return;
+        return 0;
     };
     if control.own_tgid == 0 {
         // The reader of the iterator is ourselves, whatever pid namespace we live in.
         control.own_tgid = current_tgid();
     }
-    let tgid: u32 = step.task.read(offset!(task_tgid));
-    let own = tgid == control.own_tgid;
-    match u32::from(sk.read::<u8>(offset!(sock_state))) {
-        state::SYN_SENT | state::CLOSE | state::TIME_WAIT => {}
-        state::LISTEN if own => {}
-        state::LISTEN => {
+    if setting!(tcp) != 0 && !step.object.is_null() && !step.task.is_null() {
+        let sk = socket_of(step.object);
+        if !sk.is_null() && !shares_files_with_leader(step.task) {
+            visit(&step, sk, control);
+        }
+    }
+    0
+}
+
+/// One TCP socket of the network namespace in which the iterator was made: where `task_file` cannot serve.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+fn tcp_sockets(ctx: *mut TcpContext) -> i32 {
+    let step = Step::tcp(ctx);
+    if !step.object.is_null()
+        && let Some(control) = maps::control()
+    {
+        visit(&step, step.object, control);
+    }
+    0
+}
+
+#[inline(always)]
+fn visit(step: &Step, sk: Ptr, control: &Control) {
+    // TIME_WAIT and half-made requests are not struct sock beyond their head, which holds the state.
+    let current = u32::from(sk.read::<u8>(offset!(sock_state)));
+    if !state::is_connection(current) && current != state::LISTEN {
+        return;
+    }
+    if !tcp::is_tcp(sk) || !tcp::in_scope(sk) {
+        return;
+    }
+    let own = !step.task.is_null() && step.task.read::<u32>(offset!(task_tgid)) == control.own_tgid;
+    if current == state::LISTEN {
+        if !own {
             let mut record = ListenerRecord::new_zeroed();
             tcp::listener(sk, &mut record, true);
-            owner_of(step.task, tgid, &mut record.owner);
+            owner_of(step, sk, &mut record.owner);
             step.write(&record);
         }
-        _ => {
-            if let Some(known) = maps::connection(sk) {
-                if known.owner.pid == 0 {
-                    owner_of(step.task, tgid, &mut known.owner);
-                    known.excluded |= u8::from(own);
-                }
-                if known.excluded == 0 && known.pass != control.pass {
-                    tell(step, sk, known, control.pass);
-                }
-            } else {
-                found(step, sk, tgid, own, control.pass);
-            }
+    } else if let Some(known) = maps::connection(sk) {
+        if known.owner.pid == 0 {
+            owner_of(step, sk, &mut known.owner);
+            known.excluded |= u8::from(own);
         }
+        if known.excluded == 0 && known.pass != control.pass {
+            tell(step, sk, known, control.pass);
+        }
+    } else {
+        found(step, sk, own, control.pass);
     }
 }
 
 #[inline(always)]
-fn tell(step: &TaskFile, sk: Ptr, connection: &mut Connection, pass: u32) {
+fn tell(step: &Step, sk: Ptr, connection: &mut Connection, pass: u32) {
     if tcp::is_unwanted_loopback(sk) {
         connection.pass = pass;
         return;
@@ -88,9 +102,9 @@ fn tell(step: &TaskFile, sk: Ptr, connection: &mut Connection, pass: u32) {
 
 /// A connection that is older than the program, or that the full map had refused.
 #[inline(always)]
-fn found(step: &TaskFile, sk: Ptr, tgid: u32, own: bool, pass: u32) {
+fn found(step: &Step, sk: Ptr, own: bool, pass: u32) {
     let mut connection = Connection::EMPTY;
-    owner_of(step.task, tgid, &mut connection.owner);
+    owner_of(step, sk, &mut connection.owner);
     if own {
         let mut key = EndpointKey::EMPTY;
         tcp::local_end(sk, &mut key);
@@ -114,7 +128,7 @@ fn shares_files_with_leader(task: Ptr) -> bool {
 
 /// struct sock of a file, or null.
 #[inline(always)]
-fn socket_of(file: Ptr) -> Ptr {
+pub fn socket_of(file: Ptr) -> Ptr {
     let mode: u16 = file.follow(offset!(file_inode)).read(offset!(inode_mode));
     if mode & S_IFMT != S_IFSOCK {
         return Ptr::NULL;
@@ -126,10 +140,15 @@ fn socket_of(file: Ptr) -> Ptr {
     socket.follow(offset!(socket_sk))
 }
 
+/// The owner by the descriptor; without one, what the socket knows of its creator.
 #[inline(always)]
-fn owner_of(task: Ptr, tgid: u32, owner: &mut OwnerRecord) {
-    let leader = task.follow(offset!(task_group_leader));
-    owner.pid = tgid;
+fn owner_of(step: &Step, sk: Ptr, owner: &mut OwnerRecord) {
+    if step.task.is_null() {
+        tcp::creator(sk, owner);
+        return;
+    }
+    let leader = step.task.follow(offset!(task_group_leader));
+    leader.copy(offset!(task_tgid), &mut owner.pid);
     leader
         .follow(offset!(task_cred))
         .copy(offset!(cred_uid), &mut owner.uid);

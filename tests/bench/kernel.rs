@@ -1,0 +1,302 @@
+//! What the kernel source costs. Root only; other work on the machine shows in the figures.
+//!
+//! ```text
+//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- pass [CONNECTIONS [NAMESPACES]]
+//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- connect [PAIRS [CYCLES]]
+//! ```
+//!
+//! `pass`: CPU time of one interval over 2 × CONNECTIONS established sockets (default 10,000 connections), spread over NAMESPACES
+//! network namespaces (default: the host's own): the iterator alone, with decoding, and with the update of the flow table.
+//! `connect`: CPU time that our hooks add to one connect + accept + close on loopback: runs without and with them in turn.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark: it prints, and a panic is how it fails"
+)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use netflume::aggregate::netflow::{FlowTable, Options};
+use netflume::decode::kernel::decode;
+use netflume::ledger::Ledger;
+use netflume::model::netflow::Identity;
+use netflume::source::Batch;
+use netflume::source::kernel::{KernelOptions, KernelSource};
+use rustix::time::{ClockId, clock_gettime};
+
+const ROUNDS: usize = 21;
+/// Descriptors are limited to 20,000 a process: each worker holds both ends of so many connections at most.
+const CONNECTIONS_OF_ONE_WORKER: usize = 2_500;
+
+fn main() {
+    raise_descriptor_limit();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number =
+        |at: usize, default: usize| arguments.get(at).map_or(default, |a| a.parse().unwrap());
+    match arguments.first().map(String::as_str) {
+        Some("pass") => pass(number(1, 10_000), number(2, 0)),
+        Some("connect") => connect(number(1, 11), number(2, 4_000)),
+        Some("hold") => hold(number(1, 0), number(2, 0)),
+        Some("cycle") => cycle(),
+        _ => panic!("usage: netflume-bench-kernel pass|connect"),
+    }
+}
+
+fn pass(connections: usize, namespaces: usize) {
+    let workers: Vec<Worker> = (0..connections.div_ceil(CONNECTIONS_OF_ONE_WORKER))
+        .map(|at| {
+            let rest = connections - at * CONNECTIONS_OF_ONE_WORKER;
+            let share = rest.min(CONNECTIONS_OF_ONE_WORKER);
+            let namespaces = namespaces * share / connections;
+            let mut worker = Worker::start(&["hold", &share.to_string(), &namespaces.to_string()]);
+            assert_eq!(worker.hear(), "ready");
+            worker
+        })
+        .collect();
+    let mut source = KernelSource::start(&KernelOptions::default(), Arc::default()).unwrap();
+    let mut table = FlowTable::new(Options::default(), Arc::default());
+    let nobody: Arc<Identity> = Arc::default();
+    let (mut read, mut decoded, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sockets = 0;
+    for _ in 0..ROUNDS {
+        let mut batches: Vec<Batch> = Vec::new();
+        let start = cpu_time(ClockId::ProcessCPUTime);
+        source.collect(&mut batches).unwrap();
+        read.push(cpu_time(ClockId::ProcessCPUTime) - start);
+        let middle = cpu_time(ClockId::ProcessCPUTime);
+        sockets = 0;
+        batches
+            .iter()
+            .for_each(|b| sockets += decode(&b.bytes, |event| drop(std::hint::black_box(event))));
+        let decoding = cpu_time(ClockId::ProcessCPUTime) - middle;
+        decoded.push(decoding);
+        let middle = cpu_time(ClockId::ProcessCPUTime);
+        for batch in &batches {
+            decode(&batch.bytes, |event| {
+                table.apply(&event.unwrap(), |_, _| Arc::clone(&nobody))
+            });
+        }
+        let ended = cpu_time(ClockId::ProcessCPUTime);
+        all.push(*read.last().unwrap() + (ended - middle));
+        table.flush(0, drop, |_| {});
+    }
+    println!("{}", source.report());
+    println!(
+        "{sockets} records a pass, {namespaces} network namespaces, {} processes",
+        workers.len()
+    );
+    println!("iterator to bytes        {}", Spread::of(&mut read));
+    println!("bytes to events          {}", Spread::of(&mut decoded));
+    println!("iterator to flow table   {}", Spread::of(&mut all));
+}
+
+fn connect(pairs: usize, cycles: usize) {
+    let mut worker = Worker::start(&["cycle"]);
+    let mut run = |worker: &mut Worker| -> f64 {
+        worker.tell(&cycles.to_string());
+        worker.hear().parse().unwrap()
+    };
+    run(&mut worker);
+    let (mut without, mut with, mut added) = (Vec::new(), Vec::new(), Vec::new());
+    for pair in 0..pairs {
+        let mut attached = |worker: &mut Worker| {
+            let ledger: Arc<Ledger> = Arc::default();
+            let options = KernelOptions {
+                udp: false,
+                ..KernelOptions::default()
+            };
+            let mut source = KernelSource::start(&options, ledger).unwrap();
+            let took = run(worker);
+            source.collect(&mut Vec::new()).unwrap();
+            took
+        };
+        // In turn, so that what drifts on the machine hits both alike.
+        let (a, b) = if pair % 2 == 0 {
+            let b = attached(&mut worker);
+            (run(&mut worker), b)
+        } else {
+            let a = run(&mut worker);
+            (a, attached(&mut worker))
+        };
+        without.push(a);
+        with.push(b);
+        added.push(b - a);
+    }
+    println!(
+        "{pairs} pairs of {cycles} cycles of connect + accept + close, µs of CPU (user + system) a cycle"
+    );
+    println!("without  {}", Spread::of(&mut without));
+    println!("with     {}", Spread::of(&mut with));
+    println!("added    {}", Spread::of(&mut added));
+}
+
+/// Worker: makes connections, says so, holds them until its input ends.
+fn hold(connections: usize, namespaces: usize) {
+    let mut kept = Vec::new();
+    for namespace in 0..namespaces.max(1) {
+        if namespaces > 0 {
+            // SAFETY: concerns this thread alone; the process has no other.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+            loopback_up();
+        }
+        let share = connections * (namespace + 1) / namespaces.max(1)
+            - connections * namespace / namespaces.max(1);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for _ in 0..share {
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            kept.push((client, listener.accept().unwrap().0));
+        }
+    }
+    println!("ready");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    drop(kept);
+}
+
+/// Worker: for each number that it hears, so many cycles; says the microseconds of CPU that one took.
+fn cycle() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut host = 1_u32;
+    for line in std::io::stdin().lines() {
+        let cycles: u32 = line.unwrap().parse().unwrap();
+        // Another address each time: connections in TIME_WAIT keep their ports.
+        host += 1;
+        let to = (Ipv4Addr::from(0x7f00_0000 + host), port);
+        let start = cpu_time(ClockId::ProcessCPUTime);
+        for _ in 0..cycles {
+            let client = TcpStream::connect(to).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            drop(client);
+            drop(server);
+        }
+        let took = cpu_time(ClockId::ProcessCPUTime) - start;
+        println!("{}", took.as_secs_f64() * 1e6 / f64::from(cycles));
+    }
+}
+
+/// Another process of this very program.
+struct Worker {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            input: child.stdin.take(),
+            output: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        drop(self.child.wait());
+    }
+}
+
+/// Median, smallest and largest.
+struct Spread(f64, f64, f64);
+
+impl Spread {
+    fn of<T: Figure>(figures: &mut [T]) -> Self {
+        let mut values: Vec<f64> = figures.iter().map(Figure::value).collect();
+        values.sort_by(f64::total_cmp);
+        Self(
+            values[values.len() / 2],
+            values[0],
+            values[values.len() - 1],
+        )
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "median {:8.2}  min {:8.2}  max {:8.2}",
+            self.0, self.1, self.2
+        )
+    }
+}
+
+trait Figure {
+    fn value(&self) -> f64;
+}
+
+impl Figure for Duration {
+    /// Milliseconds.
+    fn value(&self) -> f64 {
+        self.as_secs_f64() * 1e3
+    }
+}
+
+impl Figure for f64 {
+    fn value(&self) -> f64 {
+        *self
+    }
+}
+
+fn cpu_time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
+    Duration::new(
+        time.tv_sec.cast_unsigned(),
+        u32::try_from(time.tv_nsec).unwrap(),
+    )
+}
+
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )
+    .unwrap();
+}
+
+fn loopback_up() {
+    use std::os::fd::AsRawFd;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    // SAFETY: all of a `ifreq` may be zero.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l'.cast_signed();
+    request.ifr_name[1] = b'o'.cast_signed();
+    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap();
+    // SAFETY: the request is a valid `ifreq`. The number's type differs between the C libraries.
+    let result = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw mut request,
+        )
+    };
+    assert_eq!(result, 0);
+}
