@@ -70,9 +70,11 @@ fn pass(connections: usize, namespaces: usize) {
         read.push(cpu_time(ClockId::ProcessCPUTime) - start);
         let middle = cpu_time(ClockId::ProcessCPUTime);
         sockets = 0;
-        batches
-            .iter()
-            .for_each(|b| sockets += decode(&b.bytes, |event| drop(std::hint::black_box(event))));
+        batches.iter().for_each(|b| {
+            sockets += decode(&b.bytes, |event| {
+                std::hint::black_box(&event);
+            })
+        });
         let decoding = cpu_time(ClockId::ProcessCPUTime) - middle;
         decoded.push(decoding);
         let middle = cpu_time(ClockId::ProcessCPUTime);
@@ -97,14 +99,14 @@ fn pass(connections: usize, namespaces: usize) {
 
 fn connect(pairs: usize, cycles: usize) {
     let mut worker = Worker::start(&["cycle"]);
-    let mut run = |worker: &mut Worker| -> f64 {
+    let run = |worker: &mut Worker| -> f64 {
         worker.tell(&cycles.to_string());
         worker.hear().parse().unwrap()
     };
     run(&mut worker);
     let (mut without, mut with, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..pairs {
-        let mut attached = |worker: &mut Worker| {
+        let attached = |worker: &mut Worker| {
             let ledger: Arc<Ledger> = Arc::default();
             let options = KernelOptions {
                 udp: false,
