@@ -237,6 +237,18 @@ impl Shell {
         let options = config.exporters.otlp_grpc.as_ref().map(OtlpGrpc::options);
         let own = telemetry::own_resource(&config.resource);
         let state = Arc::new(SelfState::new(Arc::clone(&own), ledger));
+        let exporter = options
+            .as_ref()
+            .map(|options| Exporter::start(options, Arc::clone(ledger)))
+            .transpose()
+            .context("exporters.otlp_grpc")?;
+        let health = Arc::new(Health::default());
+        state.add(telemetry::parts::sources(&health));
+        if let Some(exporter) = &exporter {
+            telemetry::parts::queue(exporter)
+                .into_iter()
+                .for_each(|part| state.add(part));
+        }
         let export = options.as_ref().filter(|_| config.service.telemetry.export);
         let telemetry = Telemetry::start(
             config.service.telemetry.level,
@@ -249,12 +261,6 @@ impl Shell {
                 temporality: config.metrics.temporality,
             }),
         )?;
-        let exporter = options
-            .as_ref()
-            .map(|options| Exporter::start(options, Arc::clone(ledger)))
-            .transpose()
-            .context("exporters.otlp_grpc")?;
-        let health = Arc::new(Health::default());
         let latest = Arc::<Mutex<Vec<_>>>::default();
         let mut servers = Vec::new();
         if let Some(extension) = &config.extensions.health {

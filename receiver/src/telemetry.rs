@@ -31,6 +31,7 @@ use crate::model::metrics::Temporality;
 use crate::model::resource::{Resource, ResourceRef, Value};
 use crate::otlp::semconv::{resource, scope};
 
+pub mod parts;
 pub mod state;
 
 use state::SelfState;

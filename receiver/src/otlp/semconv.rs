@@ -299,10 +299,14 @@ pub mod own {
     pub const DROPPED: &str = "netflume.dropped";
     /// Items that a stage holds, by [`STAGE`].
     pub const HELD: &str = "netflume.held";
-    /// Requests in the export queue.
+    /// Requests in the export queue, those under way included.
     pub const QUEUE_SIZE: &str = "netflume.queue.size";
-    /// Bytes in the export queue.
-    pub const QUEUE_BYTES: &str = "netflume.queue.usage";
+    /// Bytes in the export queue, after compression.
+    pub const QUEUE_USAGE: &str = "netflume.queue.usage";
+    /// 1 while a source delivers, else 0, by [`SOURCE`].
+    pub const SOURCE_UP: &str = "netflume.source.up";
+    /// Configuration key of a receiver.
+    pub const SOURCE: &str = "source";
     /// Processor time of all our threads, s.
     pub const CPU_TIME: &str = "netflume.cpu.time";
     /// Resident memory, By.

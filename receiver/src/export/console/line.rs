@@ -87,6 +87,8 @@ fn who(name: &str, pid: u32) -> String {
 fn endpoint(endpoint: Endpoint, name: Option<&str>, masked: bool) -> String {
     let host = match (name, endpoint.ip()) {
         (Some(name), _) => name.chars().filter(|c| !c.is_control()).collect(),
+        // Nothing was bound or told: any address.
+        (None, ip) if ip.is_unspecified() => "*".to_owned(),
         (None, std::net::IpAddr::V4(ip)) => ip.to_string(),
         (None, std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
     };
@@ -174,6 +176,23 @@ mod tests {
         assert_eq!(who("a\x1b[31m\n", 1), "a?[31m?[1]");
         assert_eq!(who("", 0), "–");
         assert_eq!(who("kworker", 0), "kworker");
+    }
+
+    #[test]
+    fn addresses_are_short_and_unambiguous() {
+        let shown = |address: &str| {
+            let address: std::net::SocketAddr = address.parse().unwrap();
+            endpoint(address.into(), None, false)
+        };
+        assert_eq!(shown("10.0.0.1:80"), "10.0.0.1:80");
+        assert_eq!(shown("[::ffff:10.0.0.1]:80"), "10.0.0.1:80");
+        assert_eq!(shown("[2001:db8::1]:80"), "[2001:db8::1]:80");
+        assert_eq!(shown("[::]:53"), "*:53");
+        assert_eq!(shown("0.0.0.0:53"), "*:53");
+        assert_eq!(
+            endpoint(Endpoint::default(), Some("a.example"), true),
+            "a.example:*"
+        );
     }
 
     #[test]
