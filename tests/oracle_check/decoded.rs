@@ -3,20 +3,24 @@
 use anyhow::{Result, bail};
 use netflume::decode::cilium::{Monitor, Options as DecodeOptions};
 use netflume::enrich::cilium::redaction::Redaction;
-use netflume::enrich::cilium::{Flows, Options};
+use netflume::enrich::cilium::{Directory, Flows, Options};
 use netflume::model::cilium::CiliumEvent;
 use netflume::model::flow::Node;
 use netflume::otlp::hubble::json;
 use serde_json::{Value, json};
 
 use super::fixtures;
-use super::world::World;
+
+/// What `world.json` says of the events: their node, the time of a stream's first (2026-05-13T10:00:00Z), and the time between two.
+const NODE: &str = "default/node-a";
+const START_NS: u64 = 1_778_666_400_000_000_000;
+const STEP_NS: u64 = 1_000_001;
 
 /// The node as Hubble of that release describes it.
-pub(crate) fn node(world: &World, release: &str) -> Node {
+pub(crate) fn node(release: &str) -> Node {
     let says_emitter = release != "1.18.6";
     Node {
-        name: world.node.clone(),
+        name: NODE.into(),
         emitter_name: if says_emitter {
             "Hubble".into()
         } else {
@@ -40,7 +44,7 @@ fn version(release: &str) -> Option<(u16, u16)> {
 /// Every event of a stream, or the text of the error. Redaction is Hubble's default. Where the bytes alone do not tell the layout, the agent's version
 /// helps if it is known.
 pub(crate) fn events(
-    world: &World,
+    directory: &Directory,
     release: &str,
     stream: &str,
     agent_known: bool,
@@ -63,8 +67,8 @@ pub(crate) fn events(
         };
         rest = next;
         if let Some(payload) = payload {
-            let time_ns = world.start_ns + events.len() as u64 * world.step_ns;
-            let event = flows.payload(&payload, time_ns, &world.directory);
+            let time_ns = START_NS + events.len() as u64 * STEP_NS;
+            let event = flows.payload(&payload, time_ns, directory);
             events.push(event.map_err(|error| error.to_string()));
         }
     }

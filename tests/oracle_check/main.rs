@@ -5,6 +5,7 @@ mod decoded;
 mod differences;
 mod fixtures;
 mod metrics;
+#[path = "../../receiver/tests/support/cilium_world.rs"]
 mod world;
 
 use std::collections::BTreeMap;
@@ -22,12 +23,12 @@ struct Group {
 
 #[test]
 fn without_the_agents_version_every_event_reads_the_same() -> Result<()> {
-    let world = world::load(&fixtures::folder())?;
+    let directory = world::directory();
     for release in fixtures::RELEASES {
-        let node = decoded::node(&world, release);
+        let node = decoded::node(release);
         for stream in fixtures::COUNTED {
-            let known = decoded::events(&world, release, stream, true)?;
-            let unknown = decoded::events(&world, release, stream, false)?;
+            let known = decoded::events(&directory, release, stream, true)?;
+            let unknown = decoded::events(&directory, release, stream, false)?;
             let expected = fixtures::expected(release, stream)?;
             for (n, (known, unknown)) in known.iter().zip(&unknown).enumerate() {
                 // Reason 8 meant something up to 1.18 only, whose layout of traces newer agents can meet as well; and where a socket
@@ -61,16 +62,16 @@ fn without_the_agents_version_every_event_reads_the_same() -> Result<()> {
 
 #[test]
 fn every_event_is_what_hubble_says_but_for_the_listed_differences() -> Result<()> {
-    let world = world::load(&fixtures::folder())?;
+    let directory = world::directory();
     let table = differences::table()?;
     let mut used = vec![0_usize; table.len()];
     let mut unlisted: BTreeMap<(String, String), Group> = BTreeMap::new();
     let mut compared = 0;
     for release in fixtures::RELEASES {
-        let node = decoded::node(&world, release);
+        let node = decoded::node(release);
         for stream in fixtures::COUNTED.into_iter().chain([fixtures::ODD]) {
             let expected = fixtures::expected(release, stream)?;
-            let ours = decoded::events(&world, release, stream, true)?;
+            let ours = decoded::events(&directory, release, stream, true)?;
             ensure!(
                 expected.len() == ours.len(),
                 "{release}/{stream}: another number of events"

@@ -15,14 +15,14 @@ type Series = BTreeMap<String, f64>;
 
 #[test]
 fn every_plugin_counts_what_hubble_counts() -> Result<()> {
-    let world = world::load(&fixtures::folder())?;
+    let directory = world::directory();
     let table = differences::table()?;
     let mut problems = String::new();
     for release in fixtures::RELEASES {
-        let node = decoded::node(&world, release);
+        let node = decoded::node(release);
         let mut flows = Vec::new();
         for stream in fixtures::COUNTED {
-            let events = decoded::events(&world, release, stream, true)?;
+            let events = decoded::events(&directory, release, stream, true)?;
             flows.extend(events.into_iter().filter_map(|event| match event {
                 Ok(CiliumEvent::Flow(flow)) => Some(flow),
                 _ => None,

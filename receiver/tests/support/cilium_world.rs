@@ -9,7 +9,7 @@ use netflume::model::flow::{Pod, Service};
 use serde_json::Value;
 
 /// A file among the fixtures.
-pub fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/fixtures/cilium")
         .join(name)
@@ -49,7 +49,7 @@ fn pod(value: &Value) -> Pod {
 }
 
 /// The directory of `world.json`.
-pub fn directory() -> Directory {
+pub(crate) fn directory() -> Directory {
     let world = std::fs::read_to_string(fixture("world.json")).expect("the fixture world.json");
     let world: Value = serde_json::from_str(&world).expect("JSON in world.json");
     let mut directory = Directory::default();

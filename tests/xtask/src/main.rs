@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use steps::Steps;
+use xtask::cache;
 use xtask::partner;
 use xtask::run::{command, run};
 
@@ -28,6 +29,7 @@ cargo xtask COMMAND
   kernels [VERSION...] [--table]  runs the kernel tests under QEMU on Debian's 5.10, 6.1 and 6.12; --table prints the last results
   fuzz [--seconds N] [TARGET...]  fuzzes the decoders (default: each for 10 s)
   oracle gen          writes tests/fixtures/cilium anew with Cilium's own code, both releases
+  oracle bench        Hubble's decoder and metrics, then ours, on the same bytes
   oracle ARG...       runs the program with other arguments; without any it lists them
   bench [ARG...]      benchmarks, on a quiet machine; arguments go to criterion
 
@@ -148,11 +150,21 @@ fn collector(config: &str) -> Result<()> {
 }
 
 fn oracle(args: &[String]) -> Result<()> {
-    let program = |partner: &partner::Partner| -> Result<String> {
-        Ok(partner.program()?.to_string_lossy().into_owned())
-    };
-    if args == ["gen"] {
-        run(command(&program(&partner::ORACLE_1_18)?).arg("gen"))?;
+    let program = partner::ORACLE.program()?;
+    let oracle = || command(&program.to_string_lossy());
+    match args {
+        [what] if what == "gen" => {
+            let older = partner::ORACLE_1_18.program()?;
+            run(command(&older.to_string_lossy()).arg("gen"))?;
+            run(oracle().arg("gen"))
+        }
+        [what] if what == "bench" => {
+            let stream = cache::root().join("target/cilium-mixed.gob");
+            run(oracle().args(["mixed", "-n", "65536", "-out"]).arg(&stream))?;
+            run(oracle().arg("bench").arg(&stream))?;
+            let ours = "cargo bench --package netflume --bench cilium";
+            run(command(ours).env("NETFLUME_CILIUM_STREAM", &stream))
+        }
+        args => run(oracle().args(args)),
     }
-    run(command(&program(&partner::ORACLE)?).args(args))
 }
