@@ -2,7 +2,14 @@
 
 use std::path::Path;
 
-const FILES: &[&str] = &["observer/observer.proto", "peer/peer.proto"];
+use anyhow::Context as _;
+use prost::Message as _;
+
+const FILES: &[&str] = &[
+    "observer/observer.proto",
+    "peer/peer.proto",
+    "health/health.proto",
+];
 
 /// Messages that stand in configuration files too: filters on flows.
 const CONFIGURED: &[&str] = &[
@@ -21,6 +28,10 @@ pub(crate) fn compile() -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed={}", root.display());
     let files: Vec<_> = FILES.iter().map(|file| root.join(file)).collect();
     let schemas = protox::compile(&files, [&root])?;
+    // Field masks look names up in it.
+    let descriptors = Path::new(&std::env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?)
+        .join("hubble.descriptors");
+    std::fs::write(descriptors, schemas.encode_to_vec())?;
     let mut builder = tonic_prost_build::configure();
     for name in CONFIGURED {
         builder = builder.message_attribute(

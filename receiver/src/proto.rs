@@ -1,4 +1,4 @@
-//! The protobuf types of Hubble's APIs, made at build time from the schemas under `proto/`.
+//! The protobuf types of Hubble's APIs and of gRPC's health checks, made at build time from the schemas under `proto/`.
 //!
 //! They are the outer form only: flows live in [`crate::model`] and become these types when a client asks for them.
 
@@ -58,4 +58,18 @@ pub mod relay {
 )]
 pub mod peer {
     tonic::include_proto!("peer");
+}
+
+/// Package `grpc.health.v1`: the Health service.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated code; the schemas carry the comments"
+)]
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
 }

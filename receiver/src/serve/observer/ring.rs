@@ -1,0 +1,380 @@
+//! The ring of recent events: one writer that never waits, many readers that never hold it up.
+//!
+//! The writer collects events and publishes them in chunks; a chunk is never changed again. Readers take a reference to a chunk
+//! and look at its events in place, so that filtering needs neither a lock nor a copy. The one lock guards the list of chunks and
+//! is held for a push or a look-up; the writer only tries it, and publishes with the next chunk when a reader was quicker.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+
+use tokio::sync::watch;
+
+use crate::ledger::{Ledger, Reason, Stage};
+use crate::model::cilium::CiliumEvent;
+use crate::model::flow::Node;
+
+/// Events after which a chunk is published without being asked for.
+const CHUNK: usize = 256;
+
+/// Unpublished events above which the writer gives up the oldest.
+const MAX_PENDING: usize = 4 * CHUNK;
+
+/// A run of events. Event `i` has the number `first + i` since the start.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub first: u64,
+    pub events: Vec<CiliumEvent>,
+}
+
+impl Chunk {
+    /// The number after the last event.
+    pub(super) const fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+}
+
+/// The readers' side; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FlowRing(Arc<Shared>);
+
+/// The writer's side.
+#[derive(Debug)]
+pub struct RingWriter {
+    shared: Arc<Shared>,
+    ledger: Arc<Ledger>,
+    pending: Vec<CiliumEvent>,
+    /// Number of the first pending event.
+    first: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    capacity: usize,
+    chunks: Mutex<Chunks>,
+    end: watch::Sender<u64>,
+    seen_flows: AtomicU64,
+    missed: AtomicU64,
+    node: RwLock<Arc<Node>>,
+}
+
+#[derive(Debug, Default)]
+struct Chunks {
+    list: VecDeque<Arc<Chunk>>,
+    events: usize,
+}
+
+/// What a reader gets.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// Events from this place of the chunk on.
+    Events(Arc<Chunk>, usize),
+    /// So many events were overwritten before they could be read.
+    Missed(u64),
+    /// Nothing new.
+    End,
+}
+
+/// A reader with its place.
+#[derive(Debug)]
+pub(super) struct Reader {
+    ring: FlowRing,
+    next: u64,
+}
+
+/// An empty ring for `capacity` events (at least one chunk is always kept).
+#[must_use]
+pub fn ring(capacity: usize, ledger: Arc<Ledger>) -> (RingWriter, FlowRing) {
+    let shared = Arc::new(Shared {
+        capacity,
+        chunks: Mutex::default(),
+        end: watch::Sender::new(0),
+        seen_flows: AtomicU64::new(0),
+        missed: AtomicU64::new(0),
+        node: RwLock::default(),
+    });
+    let writer = RingWriter {
+        shared: shared.clone(),
+        ledger,
+        pending: Vec::new(),
+        first: 0,
+    };
+    (writer, FlowRing(shared))
+}
+
+impl RingWriter {
+    /// Takes an event; it is seen after the next [`RingWriter::flush`], or by itself when enough have come together.
+    pub fn push(&mut self, event: CiliumEvent) {
+        if matches!(event, CiliumEvent::Flow(_)) {
+            self.shared.seen_flows.fetch_add(1, Relaxed);
+        }
+        self.pending.push(event);
+        if self.pending.len().is_multiple_of(CHUNK) {
+            self.flush();
+        }
+    }
+
+    /// Publishes what was pushed. Call it at the end of every batch.
+    pub fn flush(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let mut chunks = match shared.chunks.try_lock() {
+            Ok(chunks) => chunks,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.shed();
+                return;
+            }
+        };
+        let count = self.pending.len();
+        let chunk = Arc::new(Chunk {
+            first: self.first,
+            events: self.take_pending(),
+        });
+        self.first = chunk.end();
+        let mut old = Vec::new();
+        chunks.events += count;
+        chunks.list.push_back(chunk);
+        while chunks.events > shared.capacity && chunks.list.len() > 1 {
+            if let Some(oldest) = chunks.list.pop_front() {
+                chunks.events -= oldest.events.len();
+                old.push(oldest);
+            }
+        }
+        drop(chunks);
+        self.ledger.received(Stage::Observer, count as u64);
+        let left: usize = old.iter().map(|chunk| chunk.events.len()).sum();
+        self.ledger.passed(Stage::Observer, left as u64);
+        if shared.end.receiver_count() > 0 {
+            shared.end.send_replace(self.first);
+        }
+    }
+
+    /// Who this node is: name, labels and emitter of all flows in the ring.
+    pub fn set_node(&self, node: Node) {
+        *self
+            .shared
+            .node
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(node);
+    }
+
+    /// The pending events, in a vector that is not much larger than they are.
+    fn take_pending(&mut self) -> Vec<CiliumEvent> {
+        if self.pending.len() * 2 > self.pending.capacity() {
+            std::mem::take(&mut self.pending)
+        } else {
+            let mut events = Vec::with_capacity(self.pending.len());
+            events.append(&mut self.pending);
+            events
+        }
+    }
+
+    /// Readers kept us from publishing for so long that the oldest must go.
+    fn shed(&mut self) {
+        if self.pending.len() >= MAX_PENDING {
+            self.pending.drain(..CHUNK);
+            // The numbers go on, so that readers see the gap.
+            self.first += CHUNK as u64;
+            self.ledger.received(Stage::Observer, CHUNK as u64);
+            self.ledger
+                .dropped(Stage::Observer, Reason::QueueFull, CHUNK as u64);
+        }
+    }
+}
+
+impl FlowRing {
+    /// How many events the ring is made for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.0.capacity
+    }
+
+    /// How many events it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().events
+    }
+
+    /// Whether nothing came yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Flows since the start.
+    #[must_use]
+    pub fn seen_flows(&self) -> u64 {
+        self.0.seen_flows.load(Relaxed)
+    }
+
+    /// Events that clients missed because they were slower than the ring, all clients together; for
+    /// `hubble_lost_events_total{source="hubble_ring_buffer"}`.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.0.missed.load(Relaxed)
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn node(&self) -> Arc<Node> {
+        self.0
+            .node
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// All chunks, oldest first.
+    pub(super) fn chunks(&self) -> Vec<Arc<Chunk>> {
+        self.lock().list.iter().cloned().collect()
+    }
+
+    /// A reader whose first event is number `next`.
+    pub(super) fn reader(&self, next: u64) -> Reader {
+        Reader {
+            ring: self.clone(),
+            next,
+        }
+    }
+
+    /// Tells when something new was published.
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.0.end.subscribe()
+    }
+
+    /// Books events that a client missed.
+    pub(super) fn count_missed(&self, events: u64) {
+        self.0.missed.fetch_add(events, Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Chunks> {
+        self.0.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// The next events, or why there are none.
+    pub(super) fn read(&mut self) -> Read {
+        let chunks = self.ring.lock();
+        let position = chunks
+            .list
+            .partition_point(|chunk| chunk.end() <= self.next);
+        let Some(chunk) = chunks.list.get(position).cloned() else {
+            return Read::End;
+        };
+        drop(chunks);
+        if self.next < chunk.first {
+            let missed = chunk.first - self.next;
+            self.next = chunk.first;
+            return Read::Missed(missed);
+        }
+        let offset = usize::try_from(self.next - chunk.first).unwrap_or(usize::MAX);
+        self.next = chunk.end();
+        Read::Events(chunk, offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::flow::Flow;
+
+    fn flow(time_ns: u64) -> CiliumEvent {
+        CiliumEvent::Flow(Flow {
+            time_ns,
+            ..Flow::default()
+        })
+    }
+
+    fn times(reader: &mut Reader) -> Vec<u64> {
+        let mut times = Vec::new();
+        loop {
+            match reader.read() {
+                Read::Events(chunk, offset) => {
+                    times.extend(chunk.events[offset..].iter().map(|event| match event {
+                        CiliumEvent::Flow(flow) => flow.time_ns,
+                        other => panic!("{other:?}"),
+                    }))
+                }
+                Read::Missed(_) => times.push(u64::MAX),
+                Read::End => return times,
+            }
+        }
+    }
+
+    #[test]
+    fn readers_see_what_was_flushed_in_order() {
+        let (mut writer, ring) = ring(100, Arc::default());
+        let mut reader = ring.reader(0);
+        writer.push(flow(1));
+        assert!(ring.is_empty() && times(&mut reader).is_empty());
+        writer.flush();
+        writer.flush();
+        for time in 2..5 {
+            writer.push(flow(time));
+        }
+        writer.flush();
+        assert_eq!(times(&mut reader), [1, 2, 3, 4]);
+        assert_eq!(
+            times(&mut ring.reader(2)),
+            [3, 4],
+            "from the middle of a chunk"
+        );
+        assert!(times(&mut reader).is_empty());
+        assert_eq!((ring.len(), ring.seen_flows()), (4, 4));
+    }
+
+    #[test]
+    fn a_slow_reader_learns_how_many_it_missed_and_the_books_balance() {
+        let ledger = Arc::new(Ledger::default());
+        let (mut writer, ring) = ring(10, ledger.clone());
+        let mut reader = ring.reader(0);
+        for time in 0..35 {
+            writer.push(flow(time));
+            if time % 5 == 4 {
+                writer.flush();
+            }
+        }
+        assert!(matches!(reader.read(), Read::Missed(25)));
+        assert_eq!(times(&mut reader), (25..35).collect::<Vec<_>>());
+        let entry = ledger.entry(Stage::Observer);
+        assert_eq!((entry.received, entry.passed, entry.held()), (35, 25, 10));
+    }
+
+    #[test]
+    fn full_chunks_publish_themselves_and_one_is_always_kept() {
+        let (mut writer, ring) = ring(10, Arc::default());
+        for time in 0..CHUNK as u64 {
+            writer.push(flow(time));
+        }
+        assert_eq!(ring.len(), CHUNK);
+        writer.push(flow(1000));
+        writer.flush();
+        assert_eq!(times(&mut ring.reader(CHUNK as u64)), [1000]);
+        assert_eq!(ring.len(), 1);
+    }
+
+    #[test]
+    fn the_writer_does_not_wait_for_a_reader() {
+        let ledger = Arc::new(Ledger::default());
+        let (mut writer, ring) = ring(10_000, ledger.clone());
+        let held = ring.lock();
+        for time in 0..2000 {
+            writer.push(flow(time));
+        }
+        drop(held);
+        writer.flush();
+        let dropped = ledger.entry(Stage::Observer).dropped_total();
+        assert!(dropped > 0 && writer.pending.is_empty());
+        let mut reader = ring.reader(0);
+        assert!(matches!(reader.read(), Read::Missed(n) if n == dropped));
+        assert_eq!(times(&mut reader).len() as u64, 2000 - dropped);
+        assert_eq!(
+            ledger.entry(Stage::Observer).held(),
+            i128::from(2000 - dropped)
+        );
+    }
+}
