@@ -46,6 +46,8 @@ impl Pki {
             &["localhost", "collector.test"],
             ExtendedKeyUsagePurpose::ServerAuth,
         )?;
+        std::fs::write(folder.path().join("server.pem"), &cert)?;
+        std::fs::write(folder.path().join("server.key"), &key)?;
         let server = Identity::from_pem(cert, key);
         let (cert, key) = signed(&["netflume"], ExtendedKeyUsagePurpose::ClientAuth)?;
         std::fs::write(folder.path().join("ca.pem"), &authority_pem)?;
@@ -75,6 +77,18 @@ impl Pki {
     #[must_use]
     pub fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
+    }
+
+    /// The server's certificate.
+    #[must_use]
+    pub fn server_cert_file(&self) -> PathBuf {
+        self.folder.path().join("server.pem")
+    }
+
+    /// The server's key.
+    #[must_use]
+    pub fn server_key_file(&self) -> PathBuf {
+        self.folder.path().join("server.key")
     }
 
     /// The client's certificate.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::convert::{address, endpoint, texts, timestamp};
 use crate::model::cilium::{self as model, AgentNotification};
 use crate::model::flow::LostEventSource;
+use crate::otlp::hubble::debug_text;
 use crate::proto::flow::agent_event::Notification;
 use crate::proto::flow::{self as proto};
 
@@ -38,7 +39,7 @@ pub(super) fn debug(event: &model::DebugEvent) -> proto::DebugEvent {
         arg1: Some(arg1),
         arg2: Some(arg2),
         arg3: Some(arg3),
-        message: String::new(),
+        message: debug_text::message(event.kind, event.args).to_string(),
         cpu: Some(event.cpu),
     }
 }
