@@ -157,19 +157,9 @@ async fn observe_shows_what_is_in_the_ring() -> Result<()> {
     }
     let masked = lines(
         &server,
-        "observe --last 1 --use-default-field-mask=false --field-mask source.pod_name,verdict",
+        "observe --last 1 --field-mask source.pod_name,verdict",
     )
-    .await;
-    let masked = match masked {
-        Ok(masked) => masked,
-        Err(_) => {
-            lines(
-                &server,
-                "observe --last 1 --experimental-field-mask source.pod_name,verdict",
-            )
-            .await?
-        }
-    };
+    .await?;
     assert_eq!(masked[0]["flow"]["source"]["pod_name"], "web-1");
     assert_eq!(
         masked[0]["flow"].as_object().context("a flow")?.len(),

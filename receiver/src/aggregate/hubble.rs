@@ -6,7 +6,6 @@
 
 mod context;
 mod count;
-mod handler;
 mod key;
 mod options;
 mod plugin;
@@ -22,7 +21,6 @@ use crate::model::resource::ResourceRef;
 use crate::otlp::semconv::hubble::{label, metric};
 use crate::otlp::semconv::scope;
 
-pub use handler::HandlerMetrics;
 pub use options::{ContextOption, DEFAULT_METRICS, HubbleOptions, MetricOptions};
 
 use key::Key;

@@ -11,6 +11,7 @@ use crate::model::metrics::{
     AttributeValue, Data, HistogramPoint, Metric, Number, NumberPoint, ResourceMetrics, Temporality,
 };
 use crate::model::resource::{ResourceRef, Value};
+use crate::otlp::semconv::hubble::metric as hubble;
 use crate::otlp::semconv::scope;
 use crate::serve::exposition::{self, Format};
 use crate::serve::http::{Answer, Handler};
@@ -116,7 +117,7 @@ impl Registry {
             scope: scope::SELF,
             metrics: vec![
                 Metric {
-                    name: "hubble_metrics_http_handler_requests_total",
+                    name: hubble::HANDLER_REQUESTS,
                     unit: "",
                     description: "Requests to the metrics endpoint, by HTTP status.",
                     data: Data::Sum {
@@ -126,7 +127,7 @@ impl Registry {
                     },
                 },
                 Metric {
-                    name: "hubble_metrics_http_handler_request_duration_seconds",
+                    name: hubble::HANDLER_REQUEST_DURATION,
                     unit: "s",
                     description: "How long answers of the metrics endpoint took, by HTTP status.",
                     data: Data::Histogram {
