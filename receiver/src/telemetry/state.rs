@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
-use crate::ledger::{Entry, Ledger};
+use crate::ledger::{Entry, Ledger, Stage};
 use crate::model::metrics::{
     AttributeValue, Attributes, Data, Metric, Number, NumberPoint, ResourceMetrics, Temporality,
 };
@@ -70,7 +70,11 @@ impl SelfState {
                     Kind::Counter
                 },
                 whole: true,
-                read: Arc::new(move || ledger.entries().iter().flat_map(read).collect()),
+                // Every stage from the start, zeros included: a rate needs a value before the first event.
+                read: Arc::new(move || {
+                    let entries = Stage::ALL.iter().map(|stage| ledger.entry(*stage));
+                    entries.flat_map(|entry| read(&entry)).collect()
+                }),
             }
         };
         state.add(books(
@@ -321,7 +325,7 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Reason, Stage};
+    use crate::ledger::Reason;
     use crate::serve::exposition::{Format, write};
 
     #[test]
@@ -346,6 +350,7 @@ mod tests {
             "netflume_passed_total{stage=\"queue\"} 6",
             "netflume_dropped_total{reason=\"queue_full\",stage=\"queue\"} 3",
             "netflume_held{stage=\"queue\"} 1",
+            "netflume_received_total{stage=\"kernel\"} 0",
             "netflume_queue_size 7",
             concat!(
                 "netflume_build_info{version=\"",
