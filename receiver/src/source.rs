@@ -4,6 +4,8 @@
 //! works without privileges, and gives the same result twice.
 
 #[cfg(target_os = "linux")]
+pub mod cilium;
+#[cfg(target_os = "linux")]
 pub(crate) mod clock;
 #[cfg(target_os = "linux")]
 pub mod kernel;
@@ -17,7 +19,7 @@ pub enum BatchKind {
     Kernel = 1,
     /// No bytes: an interval is over, all that was to be read for it has been read; tables flush now.
     Interval = 2,
-    /// One gob payload of the Cilium monitor socket, as it was framed on the wire.
+    /// Whole gob messages of the Cilium monitor socket, one after the other, type definitions included.
     CiliumMonitor = 16,
 }
 
