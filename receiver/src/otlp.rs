@@ -1,5 +1,6 @@
 //! Records and points to OTLP protobuf bytes.
 
+pub mod cilium_logs;
 pub mod hubble;
 pub mod logs;
 pub mod metrics;

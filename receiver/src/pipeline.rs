@@ -3,6 +3,8 @@
 //! | thread | does |
 //! | --- | --- |
 //! | `kernel` | reads the kernel source, feeds the [`engine`]: decode, tables, encoders, console |
+//! | `cilium` | reads the monitor socket and frames, nothing else |
+//! | `cilium-decode` | feeds the [`cilium`] engine: flows, metrics, encoders, console |
 //! | tokio, one worker | export queue and gRPC, health and metrics servers, own telemetry |
 //! | main | waits for a signal |
 //!
@@ -14,10 +16,14 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::aggregate::hubble::HubbleMetrics;
+use crate::aggregate::hubble::HubbleOptions;
 use crate::cli::{self, RecordOptions, ReplayOptions};
 use crate::config::Config;
 use crate::config::exporters::{Format, OtlpGrpc};
@@ -28,21 +34,29 @@ use crate::enrich::service;
 use crate::export::console::{Console, ConsoleError, ConsoleOptions};
 use crate::export::exporter::{Exporter, ExporterHandle};
 use crate::ledger::Ledger;
+use crate::model::metrics::ResourceMetrics;
 use crate::otlp::logs::{LogBody, LogsOptions};
 use crate::otlp::metrics::MetricsOptions;
 use crate::serve::health::{Health, HealthHandler, SourceState};
 use crate::serve::http::Server;
 use crate::serve::metrics::{MetricsHandler, Registry};
+use crate::source::BatchKind;
+use crate::source::cilium::CiliumSource;
 use crate::source::kernel::{KernelSource, Scope};
 use crate::source::replay::{Reader, Writer};
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
 
+mod cilium;
 mod engine;
 mod live;
 
+use cilium::CiliumEngine;
 use engine::{Engine, Sinks};
 use live::Stop;
+
+/// Between two exports of the Cilium metrics.
+const CILIUM_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs until a signal ends it.
 ///
@@ -53,64 +67,105 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let _inside = runtime.enter();
     let ledger = Arc::new(Ledger::default());
     let shell = Shell::start(config, &runtime, &ledger)?;
-    let ebpf = config.receivers.ebpf.clone().filter(|ebpf| ebpf.netflow);
-    let Some(ebpf) = ebpf else {
-        anyhow::bail!(
-            "no receiver is enabled: name one under `receivers`, for example `ebpf: {{}}`"
-        );
-    };
-    shell.health.source(live::EBPF, SourceState::Starting);
-    let kernel_options = ebpf.kernel_options();
-    let source =
-        KernelSource::start(&kernel_options, Arc::clone(&ledger)).context("receivers.ebpf")?;
     let host = Host::read(&host::Options::from_environment(cli::variable));
-    say(&format!(
-        "netflume {} on {}, {}\n{}",
-        env!("CARGO_PKG_VERSION"),
-        host.name.as_deref().unwrap_or("this host"),
-        source.report(),
-        destination(config, shell.exporter.as_ref()),
-    ));
     let stop = Stop::new().context("eventfd")?;
-    let (health, books, thread_stop) =
-        (Arc::clone(&shell.health), Arc::clone(&ledger), stop.clone());
-    let mut engine = engine(
-        config,
-        directory(config, &host),
-        shell.sinks(config, &ledger),
-        &ledger,
+    let (ended, mut end) = tokio::sync::mpsc::channel(1);
+    let ebpf = config.receivers.ebpf.as_ref().filter(|ebpf| ebpf.netflow);
+    let mut banner = format!(
+        "netflume {} on {}",
+        env!("CARGO_PKG_VERSION"),
+        host.name.as_deref().unwrap_or("this host")
     );
-    let (ended, end) = tokio::sync::oneshot::channel();
-    let reader = std::thread::Builder::new()
-        .name("kernel".to_owned())
-        .spawn(move || {
-            let read = live::read(
+    let mut threads = Vec::new();
+    let mut sources = Vec::new();
+    if let Some(ebpf) = ebpf {
+        shell.health.source(live::EBPF, SourceState::Starting);
+        let options = ebpf.kernel_options();
+        let source = KernelSource::start(&options, Arc::clone(&ledger));
+        match &source {
+            Ok(source) => banner = format!("{banner}, {}", source.report()),
+            Err(_) if config.receivers.cilium.is_some() => {}
+            Err(_) => {
+                source.context("receivers.ebpf")?;
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        let interval = ebpf.interval;
+        let sinks = shell.sinks(config, &ledger);
+        let mut engine = engine(config, directory(config, &host), sinks, &ledger);
+        let (health, books, stop) = (Arc::clone(&shell.health), Arc::clone(&ledger), stop.clone());
+        threads.push(thread("kernel", ended.clone(), move || {
+            live::read(
                 source,
-                &kernel_options,
-                ebpf.interval,
-                &thread_stop,
+                &options,
+                interval,
+                &stop,
                 &health,
                 &books,
                 |batch| engine.feed(batch),
-            );
-            let finished = read.and_then(|()| engine.finish());
-            // Whoever waits may be gone already.
-            let _waiting = ended.send(());
-            finished
-        })
-        .context("cannot start a thread")?;
+            )?;
+            engine.finish()
+        })?);
+    }
+    if let Some(cilium) = &config.receivers.cilium {
+        banner = format!("{banner}, Cilium events of {}", cilium.socket.display());
+        let (source, batches) = CiliumSource::start(
+            cilium.socket.clone(),
+            Arc::clone(&ledger),
+            Arc::clone(&shell.health),
+        )
+        .context("receivers.cilium")?;
+        sources.push(source);
+        let mut engine = cilium_engine(config, &host, &shell, &ledger)?;
+        threads.push(thread("cilium-decode", ended.clone(), move || {
+            engine.run(&batches, CILIUM_INTERVAL)?;
+            engine.finish()
+        })?);
+    }
+    drop(ended);
+    if threads.is_empty() {
+        anyhow::bail!(
+            "no receiver is enabled: name one under `receivers`, for example `ebpf: {{}}`"
+        );
+    }
+    say(&format!(
+        "{banner}\n{}",
+        destination(config, shell.exporter.as_ref())
+    ));
     runtime.block_on(async {
         tokio::select! {
             stopped = stopped() => stopped,
-            _ = end => Ok(()),
+            _ = end.recv() => Ok(()),
         }
     })?;
     stop.stop();
-    let read = reader
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    drop(sources);
+    let mut result = Ok(());
+    for thread in threads {
+        let read = thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        result = result.and(read);
+    }
     runtime.block_on(shell.shutdown(config));
-    close(read)
+    close(result)
+}
+
+/// Starts a thread that says when it is over.
+fn thread(
+    name: &str,
+    ended: tokio::sync::mpsc::Sender<()>,
+    body: impl FnOnce() -> Result<(), ConsoleError> + Send + 'static,
+) -> anyhow::Result<JoinHandle<Result<(), ConsoleError>>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let result = body();
+            // Whoever waits may be gone already, or know of another end.
+            let _told = ended.try_send(());
+            result
+        })
+        .context("cannot start a thread")
 }
 
 /// Writes source bytes to a file until a signal ends it.
@@ -141,7 +196,7 @@ pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCo
     let reader = std::thread::spawn(move || {
         let (mut batches, mut bytes) = (0_u64, 0_u64);
         let read = live::read(
-            source,
+            Ok(source),
             &kernel_options,
             ebpf.interval,
             &thread_stop,
@@ -200,10 +255,16 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
         resources,
     );
     let mut engine = engine(config, directory, shell.sinks(config, &ledger), &ledger);
+    let mut cilium = cilium_engine(config, &Host::default(), &shell, &ledger)?;
     let mut read = Ok(());
     let mut cut_off = None;
+    let mut last_ns = None;
     for batch in reader {
         match batch {
+            Ok(batch) if batch.kind == BatchKind::CiliumMonitor => {
+                last_ns = Some(batch.unix_ns);
+                read = cilium.feed(&batch);
+            }
             Ok(batch) => read = engine.feed(&batch),
             Err(error) => cut_off = Some(error),
         }
@@ -211,7 +272,10 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
             break;
         }
     }
-    let read = read.and_then(|()| engine.finish());
+    let read = read.and_then(|()| match last_ns {
+        Some(unix_ns) => cilium.flush(unix_ns).and_then(|()| cilium.finish()),
+        None => engine.finish(),
+    });
     runtime.block_on(shell.shutdown(config));
     match cut_off {
         Some(error) => Err(error).with_context(|| path.clone()),
@@ -223,7 +287,7 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
 struct Shell {
     health: Arc<Health>,
     exporter: Option<ExporterHandle>,
-    latest: Arc<Mutex<Vec<crate::model::metrics::ResourceMetrics>>>,
+    registry: Option<Arc<Registry>>,
     telemetry: Telemetry,
     _servers: Vec<Server>,
 }
@@ -261,7 +325,7 @@ impl Shell {
                 temporality: config.metrics.temporality,
             }),
         )?;
-        let latest = Arc::<Mutex<Vec<_>>>::default();
+        let mut extension_registry = None;
         let mut servers = Vec::new();
         if let Some(extension) = &config.extensions.health {
             let handler = Arc::new(HealthHandler(Arc::clone(&health)));
@@ -274,13 +338,7 @@ impl Shell {
         if let Some(extension) = &config.extensions.prometheus {
             let registry = Arc::new(Registry::new(own));
             registry.register(Arc::new(move || state.metrics()));
-            let newest = Arc::clone(&latest);
-            registry.register(Arc::new(move || {
-                newest
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone()
-            }));
+            extension_registry = Some(Arc::clone(&registry));
             let handler = Arc::new(MetricsHandler(registry));
             servers.push(runtime.block_on(Server::start(
                 "extensions.prometheus",
@@ -291,7 +349,7 @@ impl Shell {
         Ok(Self {
             health,
             exporter,
-            latest,
+            registry: extension_registry,
             telemetry,
             _servers: servers,
         })
@@ -309,10 +367,20 @@ impl Shell {
                 console.format,
             )
         });
+        let latest = Arc::<Mutex<Vec<ResourceMetrics>>>::default();
+        if let Some(registry) = &self.registry {
+            let newest = Arc::clone(&latest);
+            registry.register(Arc::new(move || {
+                newest
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone()
+            }));
+        }
         Sinks {
             exporter: self.exporter.clone(),
             console,
-            latest: Arc::clone(&self.latest),
+            latest,
         }
     }
 
@@ -335,10 +403,7 @@ fn engine(
     sinks: Sinks,
     ledger: &Arc<Ledger>,
 ) -> Engine {
-    let max_request_bytes = config.exporters.otlp_grpc.as_ref().map_or_else(
-        || LogsOptions::default().max_request_bytes,
-        |otlp| otlp.max_request_size,
-    );
+    let (logs, points) = encoders(config);
     let options = engine::Options {
         table: config
             .receivers
@@ -351,16 +416,45 @@ fn engine(
             limit: config.metrics.cardinality_limit,
             ..Default::default()
         },
-        logs: LogsOptions {
-            body: match config.logs.body {
-                Body::Record => LogBody::Record,
-                Body::None => LogBody::None,
-            },
-            max_request_bytes,
-        },
-        points: MetricsOptions { max_request_bytes },
+        logs,
+        points,
     };
     Engine::new(options, directory, sinks, Arc::clone(ledger))
+}
+
+fn cilium_engine(
+    config: &Config,
+    host: &Host,
+    shell: &Shell,
+    ledger: &Arc<Ledger>,
+) -> anyhow::Result<CiliumEngine> {
+    let metrics = HubbleMetrics::new(&HubbleOptions::default()).context("receivers.cilium")?;
+    Ok(CiliumEngine::new(
+        metrics,
+        host.name.as_deref().unwrap_or_default(),
+        Arc::clone(&directory(config, host).nobody().resource),
+        encoders(config),
+        shell.sinks(config, ledger),
+        Arc::clone(ledger),
+    ))
+}
+
+fn encoders(config: &Config) -> (LogsOptions, MetricsOptions) {
+    let max_request_bytes = config.exporters.otlp_grpc.as_ref().map_or_else(
+        || LogsOptions::default().max_request_bytes,
+        |otlp| otlp.max_request_size,
+    );
+    let body = match config.logs.body {
+        Body::Record => LogBody::Record,
+        Body::None => LogBody::None,
+    };
+    (
+        LogsOptions {
+            body,
+            max_request_bytes,
+        },
+        MetricsOptions { max_request_bytes },
+    )
 }
 
 fn directory(config: &Config, host: &Host) -> ProcessDirectory {

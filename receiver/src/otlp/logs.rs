@@ -12,14 +12,14 @@ use crate::otlp::text::Ascii;
 use crate::otlp::wire::{self, VALUES, ascii_kv, bool_kv, int_kv, text_kv};
 
 /// Fields of `LogRecord`.
-mod field {
-    pub(super) const TIME_UNIX_NANO: u8 = 1;
-    pub(super) const SEVERITY_NUMBER: u8 = 2;
-    pub(super) const SEVERITY_TEXT: u8 = 3;
-    pub(super) const BODY: u8 = 5;
-    pub(super) const ATTRIBUTES: u8 = 6;
-    pub(super) const OBSERVED_TIME_UNIX_NANO: u8 = 11;
-    pub(super) const EVENT_NAME: u8 = 12;
+pub(super) mod field {
+    pub(in crate::otlp) const TIME_UNIX_NANO: u8 = 1;
+    pub(in crate::otlp) const SEVERITY_NUMBER: u8 = 2;
+    pub(in crate::otlp) const SEVERITY_TEXT: u8 = 3;
+    pub(in crate::otlp) const BODY: u8 = 5;
+    pub(in crate::otlp) const ATTRIBUTES: u8 = 6;
+    pub(in crate::otlp) const OBSERVED_TIME_UNIX_NANO: u8 = 11;
+    pub(in crate::otlp) const EVENT_NAME: u8 = 12;
 }
 
 /// `SeverityNumber` INFO.

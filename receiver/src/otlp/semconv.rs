@@ -4,6 +4,7 @@
 /// Schema of the conventional names below; stands on every scope.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
+pub mod cilium;
 pub mod hubble;
 
 /// Instrumentation scopes: which part of the program made a record, point or span.

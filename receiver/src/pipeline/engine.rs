@@ -195,14 +195,7 @@ impl Engine {
 
     /// What was lost on the way, for the last line on the console.
     pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
-        let lost = self
-            .ledger
-            .entries()
-            .iter()
-            .flat_map(|entry| &entry.dropped)
-            .filter(|(reason, _)| !matches!(reason, Reason::Unchanged | Reason::Filtered))
-            .map(|(_, count)| count)
-            .sum();
+        let lost = lost(&self.ledger);
         match &mut self.sinks.console {
             Some((console, Format::Text)) => console.finish(lost),
             _ => Ok(()),
@@ -210,16 +203,27 @@ impl Engine {
     }
 }
 
+/// Items that were lost so far: dropped for another reason than that nobody wants them.
+pub(super) fn lost(ledger: &Ledger) -> u64 {
+    ledger
+        .entries()
+        .iter()
+        .flat_map(|entry| &entry.dropped)
+        .filter(|(reason, _)| !matches!(reason, Reason::Unchanged | Reason::Filtered))
+        .map(|(_, count)| count)
+        .sum()
+}
+
 impl Sinks {
     /// Whether requests of this signal are of any use.
-    fn wants(&self, signal: Signal) -> bool {
+    pub(super) fn wants(&self, signal: Signal) -> bool {
         self.exporter
             .as_ref()
             .is_some_and(|exporter| exporter.exports(signal))
             || matches!(self.console, Some((_, Format::Json)))
     }
 
-    fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
+    pub(super) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
         if let Some((console, Format::Json)) = &mut self.console {
             console.request(&request)?;
         }

@@ -39,10 +39,10 @@ impl Stop {
     }
 }
 
-/// Reads until told to stop: `sink` gets every batch, and an [`BatchKind::Interval`] at the end of each interval and at the very
+/// Reads until told to stop; a source that could not start is tried again. `sink` gets every batch, and an [`BatchKind::Interval`] at the end of each interval and at the very
 /// end. `sink` says no by an error, which ends it too.
 pub(super) fn read<E>(
-    mut source: KernelSource,
+    source: Result<KernelSource, SourceError>,
     options: &KernelOptions,
     interval: Duration,
     stop: &Stop,
@@ -50,6 +50,13 @@ pub(super) fn read<E>(
     ledger: &Arc<Ledger>,
     mut sink: impl FnMut(&Batch) -> Result<(), E>,
 ) -> Result<(), E> {
+    let mut source = match source {
+        Ok(source) => source,
+        Err(error) => match restart(error, options, stop, health, ledger) {
+            Some(source) => source,
+            None => return Ok(()),
+        },
+    };
     health.source(EBPF, SourceState::Running);
     let mut due = Instant::now() + FIRST_INTERVAL.min(interval);
     let mut batches = Vec::new();
@@ -121,7 +128,7 @@ fn restart(
     let mut error = error;
     loop {
         tracing::error!(
-            "receivers.ebpf stopped: {error}; next try in {} s",
+            "receivers.ebpf does not work: {error}; next try in {} s",
             RETRY.as_secs()
         );
         health.source(EBPF, SourceState::Failed(error.to_string()));

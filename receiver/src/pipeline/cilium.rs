@@ -1,0 +1,269 @@
+//! The middle of the pipeline for Cilium events: batches of gob messages in; flows, `hubble_*` metrics, log records and lines out.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::aggregate::hubble::HubbleMetrics;
+use crate::config::exporters::Format;
+use crate::decode::cilium::Monitor;
+use crate::enrich::cilium::Directory;
+use crate::enrich::cilium::flow::{FlowError, Flows};
+use crate::export::Signal;
+use crate::export::console::{ConsoleError, Line};
+use crate::ledger::{Ledger, Reason, Stage};
+use crate::model::cilium::CiliumEvent;
+use crate::model::flow::{Node, address_text, summary};
+use crate::model::resource::ResourceRef;
+use crate::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
+use crate::otlp::logs::LogsOptions;
+use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
+use crate::pipeline::engine::Sinks;
+use crate::source::{Batch, BatchKind, clock};
+
+/// Records wait at most this long for their request.
+const LOGS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Decoder, metrics, encoders and sinks.
+pub(super) struct CiliumEngine {
+    monitor: Monitor,
+    flows: Flows,
+    directory: Directory,
+    node: Node,
+    metrics: HubbleMetrics,
+    resource: ResourceRef,
+    logs: CiliumLogsEncoder,
+    points: MetricsEncoder,
+    sinks: Sinks,
+    ledger: Arc<Ledger>,
+    lines: Vec<Line>,
+}
+
+impl CiliumEngine {
+    pub(super) fn new(
+        metrics: HubbleMetrics,
+        node_name: &str,
+        resource: ResourceRef,
+        (logs, points): (LogsOptions, MetricsOptions),
+        sinks: Sinks,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        Self {
+            monitor: Monitor::default(),
+            flows: Flows::default(),
+            directory: Directory::default(),
+            node: Node {
+                name: node_name.to_owned(),
+                emitter_name: "netflume".to_owned(),
+                emitter_version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..Node::default()
+            },
+            metrics,
+            logs: CiliumLogsEncoder::new(logs, Arc::clone(&resource)),
+            resource,
+            points: MetricsEncoder::new(points),
+            sinks,
+            ledger,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Takes batches until their source is gone: records go out every second, metrics every `interval`.
+    pub(super) fn run(
+        &mut self,
+        batches: &Receiver<Batch>,
+        interval: Duration,
+    ) -> Result<(), ConsoleError> {
+        let mut metrics_due = Instant::now() + interval;
+        let mut logs_due = Instant::now() + LOGS_INTERVAL;
+        loop {
+            let wait = logs_due.saturating_duration_since(Instant::now());
+            match batches.recv_timeout(wait) {
+                Ok(batch) => self.feed(&batch)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.flush(clock::now().0),
+            }
+            if Instant::now() >= logs_due {
+                logs_due = Instant::now() + LOGS_INTERVAL;
+                self.send_records()?;
+            }
+            if Instant::now() >= metrics_due {
+                metrics_due = Instant::now() + interval;
+                self.flush(clock::now().0)?;
+            }
+        }
+    }
+
+    /// Takes one batch; other kinds than Cilium's are not for it.
+    pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
+        if batch.kind == BatchKind::CiliumMonitor {
+            self.decode(&batch.bytes, batch.unix_ns)?;
+        }
+        Ok(())
+    }
+
+    /// Ends an interval.
+    pub(super) fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
+        self.send_records()?;
+        let points: Vec<_> = self
+            .metrics
+            .export(&self.resource, unix_ns)
+            .into_iter()
+            .collect();
+        let count: u64 = points
+            .iter()
+            .flat_map(|of| &of.metrics)
+            .map(|metric| metric.data.len() as u64)
+            .sum();
+        self.ledger.received(Stage::Metrics, count);
+        self.ledger.passed(Stage::Metrics, count);
+        if self.sinks.wants(Signal::Metrics) {
+            for of in &points {
+                for request in self.points.push(of) {
+                    self.sinks.send(request)?;
+                }
+            }
+            if let Some(request) = self.points.finish() {
+                self.sinks.send(request)?;
+            }
+        }
+        *self
+            .sinks
+            .latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = points;
+        Ok(())
+    }
+
+    fn decode(&mut self, bytes: &[u8], unix_ns: u64) -> Result<(), ConsoleError> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let payload = match self.monitor.next(rest) {
+                Ok((payload, after)) => {
+                    rest = after;
+                    payload
+                }
+                Err(error) => {
+                    // The source framed it: one message is lost, the next one is found.
+                    self.monitor = Monitor::default();
+                    self.book(Err(Reason::Malformed));
+                    tracing::warn!(%error, "monitor message cannot be read; the rest of its batch is skipped");
+                    return Ok(());
+                }
+            };
+            let Some(payload) = payload else {
+                continue;
+            };
+            match self.flows.payload(&payload, unix_ns, &self.directory) {
+                Ok(event) => {
+                    self.book(Ok(()));
+                    self.event(&event)?;
+                }
+                Err(error) => {
+                    let reason = match error {
+                        FlowError::UnknownCgroup => Reason::Filtered,
+                        FlowError::Event(_) | FlowError::UnknownPayload(_) => Reason::Malformed,
+                    };
+                    self.book(Err(reason));
+                    tracing::debug!(%error, "monitor event skipped");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn book(&self, result: Result<(), Reason>) {
+        self.ledger.received(Stage::Decode, 1);
+        match result {
+            Ok(()) => self.ledger.passed(Stage::Decode, 1),
+            Err(reason) => self.ledger.dropped(Stage::Decode, reason, 1),
+        }
+    }
+
+    fn event(&mut self, event: &CiliumEvent) -> Result<(), ConsoleError> {
+        match event {
+            CiliumEvent::Flow(flow) => self.metrics.observe(flow, &self.node),
+            CiliumEvent::Lost(lost) => self.metrics.lost(lost),
+            CiliumEvent::Agent(_) | CiliumEvent::Debug(_) => {}
+        }
+        self.ledger.received(Stage::Logs, 1);
+        self.ledger.passed(Stage::Logs, 1);
+        if matches!(self.sinks.console, Some((_, Format::Text))) {
+            self.lines.push(line(event));
+        }
+        if self.sinks.wants(Signal::Logs)
+            && let Some(request) = self.logs.push(event, &self.node)
+        {
+            self.sinks.send(request)?;
+        }
+        Ok(())
+    }
+
+    fn send_records(&mut self) -> Result<(), ConsoleError> {
+        if let Some((console, Format::Text)) = &mut self.sinks.console {
+            console.lines(&self.lines)?;
+            self.lines.clear();
+        }
+        self.logs
+            .finish()
+            .map_or(Ok(()), |request| self.sinks.send(request))
+    }
+
+    /// The last line on the console.
+    pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
+        let lost = super::engine::lost(&self.ledger);
+        match &mut self.sinks.console {
+            Some((console, Format::Text)) => console.finish(lost),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An event as a line: for a flow, who sent to whom, the verdict and Hubble's summary.
+fn line(event: &CiliumEvent) -> Line {
+    let kind = event_name(event).trim_start_matches("cilium.").to_owned();
+    let CiliumEvent::Flow(flow) = event else {
+        let (unix_ns, notes, failed) = match event {
+            CiliumEvent::Lost(lost) => (lost.time_ns, format!("{} events lost", lost.count), true),
+            CiliumEvent::Agent(agent) => (agent.time_ns, agent.kind.to_string(), false),
+            CiliumEvent::Debug(debug) => (debug.time_ns, debug.kind.to_string(), false),
+            CiliumEvent::Flow(_) => (0, String::new(), false),
+        };
+        return Line {
+            unix_ns,
+            kind,
+            notes,
+            failed,
+            ..Line::default()
+        };
+    };
+    let end = |address: Option<std::net::IpAddr>, port: u16| {
+        let address = address
+            .map(address_text)
+            .map(|text| text.to_string())
+            .unwrap_or_default();
+        if port == 0 {
+            address
+        } else {
+            format!("{address}:{port}")
+        }
+    };
+    let ip = flow.ip.as_ref();
+    let mut notes = flow.verdict.to_string();
+    if flow.drop_reason.0 != 0 {
+        notes = format!("{notes} {}", flow.drop_reason);
+    }
+    notes.push(' ');
+    // Writing to a String cannot fail.
+    summary::write(flow, &mut notes).unwrap_or_default();
+    Line {
+        unix_ns: flow.time_ns,
+        kind,
+        who: flow.source.pod_name().to_owned(),
+        local: end(ip.and_then(|ip| ip.source), flow.source_port()),
+        peer: end(ip.and_then(|ip| ip.destination), flow.destination_port()),
+        notes,
+        failed: flow.drop_reason.0 != 0,
+        ..Line::default()
+    }
+}
