@@ -44,7 +44,7 @@ pub(crate) fn expected(release: &str, name: &str) -> Result<Vec<Expected>> {
             let what = said["what"].as_str().unwrap_or_default().to_owned();
             let members = said.as_object_mut().context("a line that is no object")?;
             members.retain(|key, _| !matches!(key.as_str(), "n" | "what"));
-            let event = (!members.contains_key("error")).then(|| said);
+            let event = (!members.contains_key("error")).then_some(said);
             Ok(Expected { what, event })
         })
         .collect()
