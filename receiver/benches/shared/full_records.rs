@@ -55,7 +55,9 @@ pub(crate) fn records() -> Vec<NetflowRecord> {
     let process = Arc::new(Process {
         pid: 4711,
         executable_name: "checkout".into(),
-        ..Process::default()
+        executable_path: Some("/usr/local/bin/checkout".into()),
+        command_line: Some("/usr/local/bin/checkout --listen :8080".into()),
+        container_id: None,
     });
     let address = |n: u32, port| {
         let ip = Ipv4Addr::from(0x0af4_0000 + n % 60_000);

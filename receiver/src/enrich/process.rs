@@ -25,7 +25,7 @@ use crate::model::netflow::{Identity, Owner, Process};
 pub struct Options {
     /// Processes that are remembered; the ones not asked for the longest go first. Default 8192.
     pub max_processes: usize,
-    /// Bytes of a command line that are kept. Default 4096.
+    /// Bytes of a command line that are kept; it stands on every record of the process. Default 1024.
     pub max_command_line_bytes: usize,
     /// Whether secrets in command lines are replaced. Default: yes.
     pub redact_command_line: bool,
@@ -38,7 +38,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_processes: 8192,
-            max_command_line_bytes: 4096,
+            max_command_line_bytes: 1024,
             redact_command_line: true,
             read_process_environment: false,
         }

@@ -296,7 +296,7 @@ fn long_command_lines_are_cut() {
         .directory(Options::default())
         .identify(&owner(7, "x"), 5 * SECOND);
     let line = identity.process.command_line.as_deref().unwrap();
-    assert_eq!(line.len(), 4096);
+    assert_eq!(line.len(), 1024);
 }
 
 #[test]

@@ -434,10 +434,23 @@ fn netflow_attributes(out: &mut Vec<u8>, record: &NetflowRecord, texts: &Texts) 
         };
         text_kv(out, to, key!(attribute::NETWORK_TYPE), kind);
     }
-    if !record.process.executable_name.is_empty() {
-        let name = &record.process.executable_name;
+    let process = &record.process;
+    optional(
+        out,
+        to,
+        key!(attribute::PROCESS_COMMAND_LINE),
+        &process.command_line,
+    );
+    if !process.executable_name.is_empty() {
+        let name = &process.executable_name;
         text_kv(out, to, key!(attribute::PROCESS_EXECUTABLE_NAME), name);
     }
+    optional(
+        out,
+        to,
+        key!(attribute::PROCESS_EXECUTABLE_PATH),
+        &process.executable_path,
+    );
     if record.process.pid != 0 {
         int_kv(
             out,

@@ -30,7 +30,9 @@ fn record() -> NetflowRecord {
         process: Arc::new(Process {
             pid: 4711,
             executable_name: "curl".into(),
-            ..Process::default()
+            executable_path: Some("/usr/bin/curl".into()),
+            command_line: Some("curl -s https://example.org".into()),
+            container_id: None,
         }),
         netns: 4_026_531_840,
         preexisting: false,
@@ -150,7 +152,9 @@ fn an_outgoing_tcp_flow_has_every_tag_and_field_under_its_name_and_type() {
         ("network.peer.port", Wire::IntValue(443)),
         ("network.transport", text("tcp")),
         ("network.type", text("ipv4")),
+        ("process.command_line", text("curl -s https://example.org")),
         ("process.executable.name", text("curl")),
+        ("process.executable.path", text("/usr/bin/curl")),
         ("process.pid", Wire::IntValue(4711)),
         ("server.address", text("93.184.216.34")),
         ("server.port", Wire::IntValue(443)),

@@ -57,8 +57,12 @@ pub mod attribute {
     pub const NETWORK_CONNECTION_ROLE: &str = "network.connection.role";
     /// True on the one series that holds what went over the cardinality limit.
     pub const OTEL_METRIC_OVERFLOW: &str = "otel.metric.overflow";
+    /// The command with its arguments, secrets replaced.
+    pub const PROCESS_COMMAND_LINE: &str = "process.command_line";
     /// Name of the executable.
     pub const PROCESS_EXECUTABLE_NAME: &str = "process.executable.name";
+    /// Path of the executable.
+    pub const PROCESS_EXECUTABLE_PATH: &str = "process.executable.path";
     /// Process id.
     pub const PROCESS_PID: &str = "process.pid";
     /// The server's address, or its domain name when known.
@@ -125,12 +129,8 @@ pub mod resource {
     pub const OS_TYPE: &str = "os.type";
     /// The system's version.
     pub const OS_VERSION: &str = "os.version";
-    /// The command with its arguments.
-    pub const PROCESS_COMMAND_LINE: &str = "process.command_line";
     /// Name of the executable.
     pub const PROCESS_EXECUTABLE_NAME: &str = "process.executable.name";
-    /// Path of the executable.
-    pub const PROCESS_EXECUTABLE_PATH: &str = "process.executable.path";
     /// Process id.
     pub const PROCESS_PID: &str = "process.pid";
     /// One running copy of the service.
