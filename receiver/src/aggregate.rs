@@ -1,5 +1,6 @@
 //! State over time: events and now in, records and metric points out.
 
+pub mod exchange;
 pub mod flow_filter;
 pub mod hubble;
 pub mod netflow;

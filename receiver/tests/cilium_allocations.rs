@@ -49,7 +49,7 @@ fn run(
     let (mut number, mut made) = (0, 0);
     while !rest.is_empty() {
         let before = ALLOCATIONS.with(Cell::get);
-        let (payload, next) = monitor.next(rest).unwrap();
+        let (payload, next) = monitor.next(rest).expect("a sound stream");
         rest = next;
         let Some(payload) = payload else {
             continue;

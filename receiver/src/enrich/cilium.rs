@@ -11,10 +11,12 @@ use hashbrown::HashMap;
 use crate::model::flow::{Endpoint, Labels, Pod, Service};
 
 pub mod accesslog;
+pub mod api;
 pub mod flow;
 pub mod labels;
 pub mod redaction;
 pub mod requests;
+pub mod update;
 pub mod workload;
 
 pub use flow::{Flows, Options};
