@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use netflume::export::Signal;
 use netflume::export::options::QueueOptions;
 use netflume::ledger::{Reason, Stage};
+use netflume::otlp::logs::{LogsEncoder, LogsOptions};
 use netflume_tests::fake_collector::{FakeCollector, Reply};
 use netflume_tests::wait;
 use tonic::Code;
 
-use crate::harness::{Running, logs, logs_from, metrics, names, options};
+use crate::harness::{self, Running, logs, logs_from, metrics, names, options};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_while_the_collector_is_away() {
@@ -38,6 +39,39 @@ async fn nothing_is_lost_while_the_collector_is_away() {
     expected.sort();
     assert_eq!(names(&collector.logs()), expected);
     assert!(running.exporter.status()[0].failing.is_none());
+    running.stop().await;
+}
+
+/// What the defaults promise: 1,000 changing flows an interval of 10 s, for two minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_queue_holds_two_minutes_many_times_over() {
+    let mut collector = FakeCollector::start().unwrap();
+    collector.stop();
+    let mut options = options(&collector.endpoint());
+    options.sending_queue = QueueOptions::default();
+    let running = Running::start(&options);
+    let mut encoder = LogsEncoder::new(LogsOptions::default());
+    let mut requests = 0;
+    for interval in 0..12 {
+        for flow in 0..1000 {
+            assert_eq!(encoder.push(&harness::record(interval, flow)), None);
+        }
+        running.exporter.push(encoder.finish().unwrap());
+        running.exporter.push(metrics(1000));
+        requests += 2;
+    }
+    let (held, room) = (running.exporter.held(), QueueOptions::default());
+    assert_eq!(
+        (held.requests, running.ledger.entry(Stage::Queue).dropped),
+        (requests, vec![])
+    );
+    assert!(
+        held.requests * 20 < room.queue_size && held.bytes * 10 < room.max_bytes,
+        "{held:?}"
+    );
+    collector.restart().unwrap();
+    running.settled();
+    assert_eq!((running.delivered(), running.lost()), (24_000, vec![]));
     running.stop().await;
 }
 

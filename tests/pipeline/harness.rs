@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where its harness fails")]
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use netflume::export::exporter::{Exporter, ExporterHandle};
 use netflume::export::options::{ExporterOptions, RetryOptions};
 use netflume::export::{Request, Signal};
 use netflume::ledger::{Ledger, Reason, Stage};
+use netflume::model::netflow::{Direction, Endpoint, NetflowRecord, Process, Role, Transport};
+use netflume::model::resource::{Resource, Value};
 use netflume_tests::wait;
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,
@@ -21,7 +24,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 
 /// More than any test needs.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Options for an endpoint, with retries that follow each other quickly.
 pub(crate) fn options(endpoint: &str) -> ExporterOptions {
@@ -34,7 +37,11 @@ pub(crate) fn options(endpoint: &str) -> ExporterOptions {
         },
         ..ExporterOptions::default()
     };
-    options.for_all(|signal| signal.endpoint = Some(endpoint.to_owned()));
+    options.for_all(|signal| {
+        signal.endpoint = Some(endpoint.to_owned());
+        // On a busy machine a request that is sent again because its answer was late arrives twice.
+        signal.timeout = SOON;
+    });
     options
 }
 
@@ -165,4 +172,47 @@ pub(crate) fn names(requests: &[ExportLogsServiceRequest]) -> Vec<String> {
     let mut names: Vec<_> = records.map(|record| record.event_name.clone()).collect();
     names.sort();
     names
+}
+
+/// A flow of one interval, as it comes out of the connection table.
+pub(crate) fn record(interval: u64, flow: u32) -> NetflowRecord {
+    let address = |ip: u32, port| Endpoint::from((Ipv4Addr::from(0x0a00_0000 + ip), port));
+    NetflowRecord {
+        unix_ns: 1_700_000_000_000_000_000 + interval * 10_000_000_000,
+        transport: Transport::Tcp,
+        direction: Direction::Outgoing,
+        role: Role::Client,
+        local: address(1, 40_000),
+        peer: address(flow * 7919 % 60_000, 443),
+        client_port_masked: true,
+        overflow: false,
+        peer_nat: None,
+        peer_domain: Some(format!("host-{flow}.example").into()),
+        local_kubernetes: None,
+        peer_kubernetes: None,
+        process: Arc::new(Process {
+            pid: 1000 + flow % 40,
+            executable_name: format!("program-{}", flow % 40),
+            ..Process::default()
+        }),
+        netns: 4_026_531_840,
+        preexisting: false,
+        bytes_read: u64::from(flow) * 1337 + interval * 17,
+        bytes_written: u64::from(flow) * 337 + interval * 13,
+        packets_read: 0,
+        packets_written: 0,
+        retransmits: 0,
+        rtt_us: 300 + flow * 31 % 9000,
+        rtt_var_us: 30 + flow * 7 % 900,
+        tcp_closed: 1,
+        tcp_established: 1,
+        failed: vec![],
+        resource: Arc::new(Resource {
+            attributes: vec![(
+                "service.name",
+                Value::Text(format!("program-{}", flow % 40).into()),
+            )],
+            extra: vec![],
+        }),
+    }
 }

@@ -3,4 +3,5 @@
 mod answers;
 mod delivery;
 mod harness;
+mod lines;
 mod transport;
