@@ -1,5 +1,7 @@
 //! What a person reads about an outage.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where its helpers fail")]
+
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 
