@@ -35,6 +35,7 @@ use crate::export::console::{Console, ConsoleError, ConsoleOptions};
 use crate::export::exporter::{Exporter, ExporterHandle};
 use crate::ledger::Ledger;
 use crate::model::metrics::ResourceMetrics;
+use crate::model::resource::ResourceRef;
 use crate::otlp::logs::{LogBody, LogsOptions};
 use crate::otlp::metrics::MetricsOptions;
 use crate::serve::health::{Health, HealthHandler, SourceState};
@@ -285,6 +286,8 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
 
 /// What surrounds the engine.
 struct Shell {
+    /// The program's own resource.
+    own: ResourceRef,
     health: Arc<Health>,
     exporter: Option<ExporterHandle>,
     registry: Option<Arc<Registry>>,
@@ -336,7 +339,7 @@ impl Shell {
             ))?);
         }
         if let Some(extension) = &config.extensions.prometheus {
-            let registry = Arc::new(Registry::new(own));
+            let registry = Arc::new(Registry::new(Arc::clone(&own)));
             registry.register(Arc::new(move || state.metrics()));
             extension_registry = Some(Arc::clone(&registry));
             let handler = Arc::new(MetricsHandler(registry));
@@ -347,6 +350,7 @@ impl Shell {
             ))?);
         }
         Ok(Self {
+            own,
             health,
             exporter,
             registry: extension_registry,
@@ -432,7 +436,10 @@ fn cilium_engine(
     Ok(CiliumEngine::new(
         metrics,
         host.name.as_deref().unwrap_or_default(),
-        Arc::clone(&directory(config, host).nobody().resource),
+        cilium::Resources {
+            node: Arc::clone(&directory(config, host).nobody().resource),
+            own: Arc::clone(&shell.own),
+        },
         encoders(config),
         shell.sinks(config, ledger),
         Arc::clone(ledger),

@@ -24,6 +24,14 @@ use crate::source::{Batch, BatchKind, clock};
 /// Records wait at most this long for their request.
 const LOGS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Whose telemetry it is.
+pub(super) struct Resources {
+    /// Of log records: the node.
+    pub(super) node: ResourceRef,
+    /// Of `hubble_*` metrics: the program itself, as if Hubble were scraped on this node.
+    pub(super) own: ResourceRef,
+}
+
 /// Decoder, metrics, encoders and sinks.
 pub(super) struct CiliumEngine {
     monitor: Monitor,
@@ -31,7 +39,7 @@ pub(super) struct CiliumEngine {
     directory: Directory,
     node: Node,
     metrics: HubbleMetrics,
-    resource: ResourceRef,
+    own: ResourceRef,
     logs: CiliumLogsEncoder,
     points: MetricsEncoder,
     sinks: Sinks,
@@ -43,7 +51,7 @@ impl CiliumEngine {
     pub(super) fn new(
         metrics: HubbleMetrics,
         node_name: &str,
-        resource: ResourceRef,
+        resources: Resources,
         (logs, points): (LogsOptions, MetricsOptions),
         sinks: Sinks,
         ledger: Arc<Ledger>,
@@ -59,8 +67,8 @@ impl CiliumEngine {
                 ..Node::default()
             },
             metrics,
-            logs: CiliumLogsEncoder::new(logs, Arc::clone(&resource)),
-            resource,
+            logs: CiliumLogsEncoder::new(logs, resources.node),
+            own: resources.own,
             points: MetricsEncoder::new(points),
             sinks,
             ledger,
@@ -107,7 +115,7 @@ impl CiliumEngine {
         self.send_records()?;
         let points: Vec<_> = self
             .metrics
-            .export(&self.resource, unix_ns)
+            .export(&self.own, unix_ns)
             .into_iter()
             .collect();
         let count: u64 = points
