@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, Result, ensure};
 use netflume::model::cilium::CiliumEvent;
-use netflume::otlp::hubble::json;
+use netflume::otlp::hubble::{self, json};
 use netflume::serve::observer::{ObserverOptions, ObserverTls};
 use netflume_tests::pki::Pki;
 use netflume_tests::wait::patience;
@@ -91,7 +91,9 @@ async fn observe_shows_what_is_in_the_ring() -> Result<()> {
     let expected = |seconds: &[u64]| -> Result<Vec<u64>> {
         seconds.iter().map(|&s| Ok(cut(at(s))?)).collect()
     };
-    let since = |seconds: u64| format!("{}s", (now_ns() - at(seconds)) / SECOND);
+    let since = |seconds: u64| {
+        i64::try_from(at(seconds)).map_or_else(|_| String::new(), |ns| hubble::time(ns).to_string())
+    };
     for (arguments, seconds) in [
         ("observe --first 2".to_owned(), &[10, 20][..]),
         ("observe --last 2".to_owned(), &[40, 50]),
