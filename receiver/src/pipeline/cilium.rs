@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::aggregate::hubble::HubbleMetrics;
 use crate::config::exporters::Format;
 use crate::decode::cilium::Monitor;
-use crate::enrich::cilium::Directory;
+use crate::enrich::cilium::{Directory, update};
 use crate::enrich::cilium::flow::{FlowError, Flows};
 use crate::export::Signal;
 use crate::export::console::{ConsoleError, Line};
@@ -192,7 +192,10 @@ impl CiliumEngine {
         match event {
             CiliumEvent::Flow(flow) => self.metrics.observe(flow, &self.node),
             CiliumEvent::Lost(lost) => self.metrics.lost(lost),
-            CiliumEvent::Agent(_) | CiliumEvent::Debug(_) => {}
+            CiliumEvent::Agent(agent) => {
+                update::apply(agent, &mut self.directory);
+            }
+            CiliumEvent::Debug(_) => {}
         }
         self.ledger.received(Stage::Logs, 1);
         self.ledger.passed(Stage::Logs, 1);
