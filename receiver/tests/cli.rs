@@ -10,12 +10,15 @@ fn netflume(line: &str, variables: &[(&str, &str)]) -> Output {
             command.env_remove(name);
         }
     }
-    command
+    let output = command
         .args(line.split_whitespace())
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
-        .output()
-        .unwrap()
+        .output();
+    match output {
+        Ok(output) => output,
+        Err(error) => panic!("netflume does not start: {error}"),
+    }
 }
 
 #[track_caller]
