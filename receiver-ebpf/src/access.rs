@@ -25,6 +25,7 @@ pub static SETTINGS: Global<Settings> = Global::new(Settings {
     tcp: 1,
     udp: 1,
     wakeup_bytes: 0,
+    sock_from_file: 0,
     call_sendto: 0,
     call_sendmsg: 0,
 });
@@ -148,6 +149,105 @@ impl Ptr {
     }
 }
 
+/// Fields of a kernel structure, read in one of two ways.
+pub trait Fields: Copy {
+    /// The value at `offset` bytes; zeros if it cannot be read.
+    fn get<T: FromBytes>(self, offset: u32) -> T;
+
+    /// The structure that the pointer at `offset` bytes points to.
+    fn pointer(self, offset: u32) -> Self;
+
+    /// The address alone: nothing is known of what lies there.
+    fn raw(self) -> Ptr;
+
+    /// The number, as an identity.
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.raw().address()
+    }
+}
+
+/// By a helper call for each field, which checks the address.
+impl Fields for Ptr {
+    #[inline(always)]
+    fn get<T: FromBytes>(self, offset: u32) -> T {
+        self.read(offset)
+    }
+
+    #[inline(always)]
+    fn pointer(self, offset: u32) -> Self {
+        self.follow(offset)
+    }
+
+    #[inline(always)]
+    fn raw(self) -> Ptr {
+        self
+    }
+}
+
+/// A pointer whose type the kernel knows: a field is one instruction, a twentieth of the helper's cost. The verifier refuses any
+/// access outside the structure; where the memory is gone, the kernel gives zeros.
+#[derive(Clone, Copy)]
+pub struct Known(u64);
+
+impl Known {
+    /// No structure.
+    pub const NULL: Self = Self(0);
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The TCP socket that the first argument of a BTF tracepoint is; null if it is something else.
+    #[inline(always)]
+    pub fn tcp_argument(ctx: &BtfTracePointContext) -> Self {
+        Self::tcp(ctx.arg::<u64>(0))
+    }
+
+    /// struct tcp_sock of a struct sock (5.9 and later); null for other protocols, and for what is no full socket.
+    #[inline(always)]
+    fn tcp(sk: u64) -> Self {
+        // SAFETY: the verifier admits only a socket that it knows.
+        Self(unsafe { generated::bpf_skc_to_tcp_sock(sk as *mut _) } as u64)
+    }
+
+    /// struct tcp_sock of this struct sock_common.
+    #[inline(always)]
+    pub fn as_tcp(self) -> Self {
+        Self::tcp(self.0)
+    }
+
+    /// struct tcp_sock of a struct file (5.11 and later); null if it is something else.
+    #[inline(always)]
+    pub fn tcp_of_file(self) -> Self {
+        // SAFETY: the verifier admits only a file that it knows.
+        let socket = Self(unsafe { generated::bpf_sock_from_file(self.0 as *mut _) } as u64);
+        if socket.is_null() {
+            return Self::NULL;
+        }
+        Self::tcp(socket.get(offset!(socket_sk)))
+    }
+}
+
+impl Fields for Known {
+    #[inline(always)]
+    fn get<T: FromBytes>(self, offset: u32) -> T {
+        // SAFETY: the verifier admits the load only within a structure that it knows; any bytes are a valid `T`.
+        unsafe { core::ptr::read_volatile((self.0 as *const u8).add(offset as usize).cast::<T>()) }
+    }
+
+    #[inline(always)]
+    fn pointer(self, offset: u32) -> Self {
+        Self(self.get(offset))
+    }
+
+    #[inline(always)]
+    fn raw(self) -> Ptr {
+        Ptr(self.0)
+    }
+}
+
 /// CLOCK_BOOTTIME, nanoseconds.
 #[inline(always)]
 pub fn boot_ns() -> u64 {
@@ -164,11 +264,17 @@ pub fn current_tgid() -> u32 {
 /// The running process, in full.
 #[inline(always)]
 pub fn current_owner(owner: &mut OwnerRecord) {
-    owner.pid = current_tgid();
+    let ids = aya_ebpf::helpers::bpf_get_current_pid_tgid();
+    owner.pid = (ids >> 32) as u32;
     owner.uid = aya_ebpf::helpers::bpf_get_current_uid_gid() as u32;
     // SAFETY: no arguments.
     owner.cgroup_id = unsafe { generated::bpf_get_current_cgroup_id() };
     // The process's name is its first thread's; other threads may have names of their own.
+    if owner.pid == ids as u32 {
+        // SAFETY: the helper fills exactly the given length.
+        unsafe { generated::bpf_get_current_comm(owner.comm.as_mut_ptr().cast(), 16) };
+        return;
+    }
     Ptr::current_task()
         .follow(offset!(task_group_leader))
         .copy(offset!(task_comm), &mut owner.comm);
@@ -257,9 +363,9 @@ struct IterMeta {
 pub struct Step {
     seq: *mut aya_ebpf::bindings::seq_file,
     /// struct task_struct whose descriptor it is; null where the iterator does not know.
-    pub task: Ptr,
-    /// struct file, or struct sock; null at the end.
-    pub object: Ptr,
+    pub task: Known,
+    /// struct file, or struct sock_common; null at the end.
+    pub object: Known,
 }
 
 impl Step {
@@ -270,8 +376,8 @@ impl Step {
         unsafe {
             Self {
                 seq: (*(*ctx).meta).seq,
-                task: Ptr((*ctx).task),
-                object: Ptr((*ctx).file),
+                task: Known((*ctx).task),
+                object: Known((*ctx).file),
             }
         }
     }
@@ -283,8 +389,8 @@ impl Step {
         unsafe {
             Self {
                 seq: (*(*ctx).meta).seq,
-                task: Ptr::NULL,
-                object: Ptr((*ctx).socket),
+                task: Known::NULL,
+                object: Known((*ctx).socket),
             }
         }
     }

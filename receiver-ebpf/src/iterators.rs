@@ -8,7 +8,9 @@ use netflume_ebpf::{ABSENT, Control, ListenerRecord, OwnerRecord};
 use zerocopy::FromZeros;
 
 use crate::{
-    access::{Ptr, Step, TaskFileContext, TcpContext, current_tgid, offset, setting},
+    access::{
+        Fields, Known, Ptr, Step, TaskFileContext, TcpContext, current_tgid, offset, setting,
+    },
     maps::{self, Connection, EndpointKey, OWN_ENDPOINTS},
     tcp::{self, state},
 };
@@ -28,10 +30,18 @@ fn task_file(ctx: *mut TaskFileContext) -> i32 {
         // The reader of the iterator is ourselves, whatever pid namespace we live in.
         control.own_tgid = current_tgid();
     }
-    if setting!(tcp) != 0 && !step.object.is_null() && !step.task.is_null() {
-        let sk = socket_of(step.object);
-        if !sk.is_null() && !shares_files_with_leader(step.task) {
-            visit(&step, sk, control);
+    if setting!(tcp) != 0 && control.pass != 0 && !step.object.is_null() && !step.task.is_null() {
+        // One helper and plain loads where the kernel has it, else a helper call for each field.
+        if setting!(sock_from_file) != 0 {
+            let sk = step.object.tcp_of_file();
+            if !sk.is_null() && !shares_files_with_leader(step.task) {
+                visit(&step, sk, control);
+            }
+        } else {
+            let sk = socket_of(step.object.raw());
+            if !sk.is_null() && !shares_files_with_leader(step.task) && tcp::is_tcp(sk) {
+                visit(&step, sk, control);
+            }
         }
     }
     0
@@ -45,22 +55,22 @@ fn tcp_sockets(ctx: *mut TcpContext) -> i32 {
     if !step.object.is_null()
         && let Some(control) = maps::control()
     {
-        visit(&step, step.object, control);
+        // Null for TIME_WAIT and half-made requests, which are not struct sock beyond their head.
+        let sk = step.object.as_tcp();
+        if !sk.is_null() {
+            visit(&step, sk, control);
+        }
     }
     0
 }
 
 #[inline(always)]
-fn visit(step: &Step, sk: Ptr, control: &Control) {
-    // TIME_WAIT and half-made requests are not struct sock beyond their head, which holds the state.
-    let current = u32::from(sk.read::<u8>(offset!(sock_state)));
-    if !state::is_connection(current) && current != state::LISTEN {
+fn visit(step: &Step, sk: impl Fields, control: &Control) {
+    let current = u32::from(sk.get::<u8>(offset!(sock_state)));
+    if !(state::is_connection(current) || current == state::LISTEN) || !tcp::in_scope(sk) {
         return;
     }
-    if !tcp::is_tcp(sk) || !tcp::in_scope(sk) {
-        return;
-    }
-    let own = !step.task.is_null() && step.task.read::<u32>(offset!(task_tgid)) == control.own_tgid;
+    let own = !step.task.is_null() && step.task.get::<u32>(offset!(task_tgid)) == control.own_tgid;
     if current == state::LISTEN {
         if !own {
             let mut record = ListenerRecord::new_zeroed();
@@ -82,7 +92,7 @@ fn visit(step: &Step, sk: Ptr, control: &Control) {
 }
 
 #[inline(always)]
-fn tell(step: &Step, sk: Ptr, connection: &mut Connection, pass: u32) {
+fn tell(step: &Step, sk: impl Fields, connection: &mut Connection, pass: u32) {
     if tcp::is_unwanted_loopback(sk) {
         connection.pass = pass;
         return;
@@ -102,7 +112,7 @@ fn tell(step: &Step, sk: Ptr, connection: &mut Connection, pass: u32) {
 
 /// A connection that is older than the program, or that the full map had refused.
 #[inline(always)]
-fn found(step: &Step, sk: Ptr, own: bool, pass: u32) {
+fn found(step: &Step, sk: impl Fields, own: bool, pass: u32) {
     let mut connection = Connection::EMPTY;
     owner_of(step, sk, &mut connection.owner);
     if own {
@@ -121,9 +131,10 @@ fn found(step: &Step, sk: Ptr, own: bool, pass: u32) {
 
 /// Threads mostly share one table of descriptors: the first thread stands for all of them.
 #[inline(always)]
-fn shares_files_with_leader(task: Ptr) -> bool {
-    let leader = task.follow(offset!(task_group_leader));
-    leader != task && leader.follow(offset!(task_files)) == task.follow(offset!(task_files))
+fn shares_files_with_leader(task: Known) -> bool {
+    let leader = task.pointer(offset!(task_group_leader));
+    leader.address() != task.address()
+        && leader.get::<u64>(offset!(task_files)) == task.get::<u64>(offset!(task_files))
 }
 
 /// struct sock of a file, or null.
@@ -142,20 +153,22 @@ pub fn socket_of(file: Ptr) -> Ptr {
 
 /// The owner by the descriptor; without one, what the socket knows of its creator.
 #[inline(always)]
-fn owner_of(step: &Step, sk: Ptr, owner: &mut OwnerRecord) {
+fn owner_of(step: &Step, sk: impl Fields, owner: &mut OwnerRecord) {
     if step.task.is_null() {
         tcp::creator(sk, owner);
         return;
     }
-    let leader = step.task.follow(offset!(task_group_leader));
-    leader.copy(offset!(task_tgid), &mut owner.pid);
-    leader
-        .follow(offset!(task_cred))
-        .copy(offset!(cred_uid), &mut owner.uid);
-    leader.copy(offset!(task_comm), &mut owner.comm);
+    let leader = step.task.pointer(offset!(task_group_leader));
+    owner.pid = leader.get(offset!(task_tgid));
+    owner.uid = leader.pointer(offset!(task_cred)).get(offset!(cred_uid));
+    let comm: [u64; 2] = [
+        leader.get(offset!(task_comm)),
+        leader.get(offset!(task_comm) + 8),
+    ];
+    owner.comm = zerocopy::transmute!(comm);
     owner.cgroup_id = 0;
     if offset!(task_cgroups) != ABSENT && offset!(css_set_cgroup) != ABSENT {
-        let set = leader.follow(offset!(task_cgroups));
+        let set = leader.raw().follow(offset!(task_cgroups));
         owner.cgroup_id = tcp::cgroup_id(set.follow(offset!(css_set_cgroup)));
     }
 }

@@ -262,8 +262,10 @@ pub struct Settings {
     pub tcp: u64,
     /// One: UDP exchanges are recorded.
     pub udp: u64,
-    /// Bytes that wait in the ring before its reader is woken.
+    /// Bytes that wait in the ring before its reader is woken; a power of two.
     pub wakeup_bytes: u64,
+    /// One: the kernel has the helper that gives a file's socket (5.11 and later).
+    pub sock_from_file: u64,
     /// Number of the system call `sendto` on this architecture.
     pub call_sendto: u64,
     /// Number of the system call `sendmsg` on this architecture.
@@ -289,7 +291,7 @@ impl Settings {
 pub struct Control {
     /// Own process, the kernel's tgid: its sockets are left out. Learnt by the first iterator pass, which runs as ourselves.
     pub own_tgid: u32,
-    /// Number of the iterator pass, so that a socket with several descriptors is told once a pass.
+    /// Number of the iterator pass, so that a socket with several descriptors is told once a pass. Zero: only learn who we are.
     pub pass: u32,
     /// One: the cgroup hooks on sending are attached and tell every unconnected destination.
     pub udp_send_hooks: u32,
@@ -299,16 +301,14 @@ pub struct Control {
 
 /// Slots of the per-CPU map `COUNTERS`; each is a total that only grows.
 pub mod counter {
-    /// Records made (state changes, calls; not those of iterator passes).
-    pub const RECORDS: u32 = 0;
     /// Records that the ring had no room for.
-    pub const RING_FULL: u32 = 1;
+    pub const RING_FULL: u32 = 0;
     /// Connections that the connection map had no room for: told without owner or opening time.
-    pub const CONNECTIONS_FULL: u32 = 2;
+    pub const CONNECTIONS_FULL: u32 = 1;
     /// UDP exchanges that their map had no room for.
-    pub const UDP_FULL: u32 = 3;
+    pub const UDP_FULL: u32 = 2;
     /// UDP calls whose peer neither the socket nor the call's arguments told.
-    pub const UDP_PEER_UNKNOWN: u32 = 4;
+    pub const UDP_PEER_UNKNOWN: u32 = 3;
     /// How many slots there are.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 4;
 }

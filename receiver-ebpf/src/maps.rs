@@ -10,7 +10,7 @@ use aya_ebpf::{
 use netflume_ebpf::{ConnectionRecord, Control, OwnerRecord, counter};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::access::{Ptr, setting};
+use crate::access::{Fields, setting};
 
 /// What is remembered of an open connection, keyed by the socket's address.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -107,7 +107,6 @@ pub fn count(counter: u32) {
 /// [`send`] it.
 #[inline(always)]
 pub fn reserve<T: FromBytes>() -> Option<&'static mut T> {
-    count(counter::RECORDS);
     // SAFETY: the kernel gives null or that many bytes, aligned to 8, that are ours until they are sent; any bytes are a `T`.
     let room = unsafe {
         generated::bpf_ringbuf_reserve(
@@ -126,11 +125,15 @@ pub fn reserve<T: FromBytes>() -> Option<&'static mut T> {
 
 /// Hands a reserved record, now complete, to user space.
 ///
-/// The reader is woken only once enough has piled up: waking it for each record would cost a connection more than everything
-/// else here. It also reads at every interval.
+/// The reader is woken only once enough has piled up, and then each time as much again as a quarter of that: a wake-up costs more
+/// than everything else here. It also reads at every interval.
 #[inline(always)]
 pub fn send<T>(record: &mut T) {
-    let flags = if EVENTS.query(0) >= setting!(wakeup_bytes) {
+    let enough = setting!(wakeup_bytes);
+    let waiting = EVENTS.query(0);
+    let step = enough / 4;
+    let crosses = (waiting & step.wrapping_sub(1)) + size_of::<T>() as u64 >= step;
+    let flags = if waiting >= enough && crosses {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP
@@ -141,7 +144,7 @@ pub fn send<T>(record: &mut T) {
 
 /// The connection of this socket.
 #[inline(always)]
-pub fn connection(sk: Ptr) -> Option<&'static mut Connection> {
+pub fn connection(sk: impl Fields) -> Option<&'static mut Connection> {
     // SAFETY: a map value stays readable memory while the program runs. State changes of one socket are serialised by its lock;
     // the iterator may write `pass` and a missing owner beside them, plain words whose order does not matter.
     CONNECTIONS
@@ -151,7 +154,7 @@ pub fn connection(sk: Ptr) -> Option<&'static mut Connection> {
 
 /// Remembers a connection; false: the map is full, which is counted, or (with `only_new`) it is known already.
 #[inline(always)]
-pub fn remember(sk: Ptr, connection: &Connection, only_new: bool) -> bool {
+pub fn remember(sk: impl Fields, connection: &Connection, only_new: bool) -> bool {
     let flags = if only_new { u64::from(BPF_NOEXIST) } else { 0 };
     match CONNECTIONS.insert(sk.address(), connection, flags) {
         Ok(()) => true,

@@ -18,7 +18,7 @@ use netflume_ebpf::{
 };
 
 use crate::{
-    access::{Ptr, boot_ns, current_owner, current_tgid, offset, setting},
+    access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset, setting},
     maps::{self, CONNECTIONS, Connection, EndpointKey, OWN_ENDPOINTS},
 };
 
@@ -65,7 +65,10 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         | state::CLOSE
         | state::LAST_ACK
         | state::LISTEN => {
-            change(Ptr::argument(&ctx, 0), old, new);
+            let sk = Known::tcp_argument(&ctx);
+            if !sk.is_null() && in_scope(sk) {
+                change(sk, old, new);
+            }
         }
         _ => {}
     }
@@ -73,10 +76,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn change(sk: Ptr, old: u32, new: u32) {
-    if !is_tcp(sk) || !in_scope(sk) {
-        return;
-    }
+fn change(sk: Known, old: u32, new: u32) {
     match new {
         state::SYN_SENT => connecting(sk),
         state::ESTABLISHED if old == state::SYN_SENT => connected(sk),
@@ -94,27 +94,27 @@ fn change(sk: Ptr, old: u32, new: u32) {
 
 /// An IPv4 or IPv6 TCP socket.
 #[inline(always)]
-pub fn is_tcp(sk: Ptr) -> bool {
-    let family: u16 = sk.read(offset!(sock_family));
+pub fn is_tcp(sk: impl Fields) -> bool {
+    let family: u16 = sk.get(offset!(sock_family));
     (family == AF_INET || family == AF_INET6)
-        && sk.read::<u16>(offset!(sock_protocol)) == IPPROTO_TCP
+        && sk.get::<u16>(offset!(sock_protocol)) == IPPROTO_TCP
 }
 
 /// The socket belongs to what is to be watched.
 #[inline(always)]
-pub fn in_scope(sk: Ptr) -> bool {
+pub fn in_scope(sk: impl Fields) -> bool {
     let netns = setting!(scope_netns);
     netns == 0 || netns == u64::from(network_namespace(sk))
 }
 
 /// Inode number of the socket's network namespace.
 #[inline(always)]
-pub fn network_namespace(sk: Ptr) -> u32 {
-    sk.follow(offset!(sock_net)).read(offset!(net_inum))
+pub fn network_namespace(sk: impl Fields) -> u32 {
+    sk.pointer(offset!(sock_net)).get(offset!(net_inum))
 }
 
 #[inline(always)]
-fn connecting(sk: Ptr) {
+fn connecting(sk: Known) {
     let mut connection = Connection::EMPTY;
     current_owner(&mut connection.owner);
     connection.role = role::CLIENT;
@@ -123,7 +123,7 @@ fn connecting(sk: Ptr) {
 }
 
 #[inline(always)]
-fn connected(sk: Ptr) {
+fn connected(sk: Known) {
     let Some(connection) = maps::connection(sk) else {
         return;
     };
@@ -137,9 +137,8 @@ fn connected(sk: Ptr) {
 }
 
 #[inline(always)]
-fn accepted(sk: Ptr) {
+fn accepted(sk: Known) {
     let mut connection = Connection::EMPTY;
-    creator(sk, &mut connection.owner);
     connection.opened_boot_ns = boot_ns();
     connection.role = role::SERVER;
     connection.excluded = u8::from(is_other_end_of_own(sk));
@@ -167,7 +166,7 @@ fn closed_by_current(connection: &mut Connection) {
 }
 
 #[inline(always)]
-fn closed(sk: Ptr, old: u32) {
+fn closed(sk: Known, old: u32) {
     let Some(connection) = maps::connection(sk) else {
         // Never a connection; or one that the full map had refused, or that is older than the first pass.
         if old != state::SYN_RECV && old != state::CLOSE {
@@ -181,7 +180,7 @@ fn closed(sk: Ptr, old: u32) {
         old,
         state::ESTABLISHED | state::CLOSE_WAIT | state::SYN_RECV
     );
-    if open && sk.read::<u32>(offset!(sock_err)) == 0 {
+    if open && sk.get::<u32>(offset!(sock_err)) == 0 {
         closed_by_current(connection);
     }
     if connection.excluded == 0 {
@@ -195,7 +194,7 @@ fn closed(sk: Ptr, old: u32) {
 }
 
 #[inline(always)]
-fn tell_end(sk: Ptr, old: u32, connection: &Connection) {
+fn tell_end(sk: Known, old: u32, connection: &Connection) {
     if is_unwanted_loopback(sk) {
         return;
     }
@@ -210,7 +209,7 @@ fn tell_end(sk: Ptr, old: u32, connection: &Connection) {
     } else {
         record.owner = connection.owner;
     }
-    let error: u32 = sk.read(offset!(sock_err));
+    let error: u32 = sk.get(offset!(sock_err));
     record.error = error as u16;
     record.phase = phase::CLOSED;
     if old == state::SYN_SENT {
@@ -218,7 +217,7 @@ fn tell_end(sk: Ptr, old: u32, connection: &Connection) {
         record.opened_boot_ns = record.header.boot_ns;
         if error == 0 {
             // The process gave up first. What the network had said until then is the better reason, if it said anything.
-            let soft: u32 = sk.read(offset!(sock_err_soft));
+            let soft: u32 = sk.get(offset!(sock_err_soft));
             record.error = if soft == 0 { ECANCELED } else { soft as u16 };
         }
     }
@@ -226,7 +225,7 @@ fn tell_end(sk: Ptr, old: u32, connection: &Connection) {
 }
 
 #[inline(always)]
-fn tell_listener(sk: Ptr, listening: bool) {
+fn tell_listener(sk: Known, listening: bool) {
     if is_own(current_tgid()) {
         return;
     }
@@ -239,9 +238,9 @@ fn tell_listener(sk: Ptr, listening: bool) {
 
 /// A listening socket as it is told; the owner is the caller's.
 #[inline(always)]
-pub fn listener(sk: Ptr, record: &mut ListenerRecord, listening: bool) {
+pub fn listener(sk: impl Fields, record: &mut ListenerRecord, listening: bool) {
     record.header = header::<ListenerRecord>(kind::LISTENER);
-    record.local_port = sk.read(offset!(sock_num));
+    record.local_port = sk.get(offset!(sock_num));
     if record.local_port == 0 {
         record.local_port = local_port(sk);
     }
@@ -258,11 +257,11 @@ pub fn listener(sk: Ptr, record: &mut ListenerRecord, listening: bool) {
 
 /// A connection's tuple and counters as they stand; owner, opening time and role are the caller's.
 #[inline(always)]
-pub fn observe(sk: Ptr, record: &mut ConnectionRecord) {
+pub fn observe(sk: impl Fields, record: &mut ConnectionRecord) {
     record.header = header::<ConnectionRecord>(kind::CONNECTION);
     record.id = sk.address();
     record.local_port = local_port(sk);
-    record.peer_port = u16::from_be(sk.read(offset!(sock_dport)));
+    record.peer_port = u16::from_be(sk.get(offset!(sock_dport)));
     record.netns = network_namespace(sk);
     copy_address(
         sk,
@@ -276,17 +275,17 @@ pub fn observe(sk: Ptr, record: &mut ConnectionRecord) {
         offset!(sock_daddr),
         offset!(sock_v6_daddr),
     );
-    let sent: u64 = sk.read(offset!(tcp_bytes_sent));
-    record.bytes_sent = sent.saturating_sub(sk.read(offset!(tcp_bytes_retrans)));
-    let received: u64 = sk.read(offset!(tcp_bytes_received));
+    let sent: u64 = sk.get(offset!(tcp_bytes_sent));
+    record.bytes_sent = sent.saturating_sub(sk.get(offset!(tcp_bytes_retrans)));
+    let received: u64 = sk.get(offset!(tcp_bytes_received));
     // The peer's FIN took one number of the sequence, which the kernel counts as a byte.
-    let fin = sk.read::<u64>(offset!(sock_flags)) & SOCK_DONE != 0;
+    let fin = sk.get::<u64>(offset!(sock_flags)) & SOCK_DONE != 0;
     record.bytes_received = received.saturating_sub(u64::from(fin));
     record.packets_sent = 0;
     record.packets_received = 0;
-    sk.copy(offset!(tcp_total_retrans), &mut record.retransmits);
-    record.rtt_us = sk.read::<u32>(offset!(tcp_srtt_us)) >> 3;
-    record.rtt_var_us = sk.read::<u32>(offset!(tcp_mdev_us)) >> 2;
+    record.retransmits = sk.get(offset!(tcp_total_retrans));
+    record.rtt_us = sk.get::<u32>(offset!(tcp_srtt_us)) >> 3;
+    record.rtt_var_us = sk.get::<u32>(offset!(tcp_mdev_us)) >> 2;
     record.error = 0;
     record.phase = phase::OPEN;
     record.transport = transport::TCP;
@@ -295,7 +294,7 @@ pub fn observe(sk: Ptr, record: &mut ConnectionRecord) {
 
 /// Loopback traffic that the settings leave out.
 #[inline(always)]
-pub fn is_unwanted_loopback(sk: Ptr) -> bool {
+pub fn is_unwanted_loopback(sk: impl Fields) -> bool {
     if setting!(skip_loopback) == 0 {
         return false;
     }
@@ -323,7 +322,7 @@ pub fn is_own(tgid: u32) -> bool {
 
 /// The peer of this socket is one of our own connections.
 #[inline(always)]
-pub fn is_other_end_of_own(sk: Ptr) -> bool {
+pub fn is_other_end_of_own(sk: impl Fields) -> bool {
     let mut key = EndpointKey::EMPTY;
     copy_address(
         sk,
@@ -331,7 +330,7 @@ pub fn is_other_end_of_own(sk: Ptr) -> bool {
         offset!(sock_daddr),
         offset!(sock_v6_daddr),
     );
-    key.port = u16::from_be(sk.read(offset!(sock_dport)));
+    key.port = u16::from_be(sk.get(offset!(sock_dport)));
     if is_loopback(&key.address) {
         key.netns = network_namespace(sk);
     }
@@ -340,7 +339,7 @@ pub fn is_other_end_of_own(sk: Ptr) -> bool {
 
 /// The local end, as a peer on this host would see it.
 #[inline(always)]
-pub fn local_end(sk: Ptr, key: &mut EndpointKey) {
+pub fn local_end(sk: impl Fields, key: &mut EndpointKey) {
     copy_address(
         sk,
         &mut key.address,
@@ -355,19 +354,19 @@ pub fn local_end(sk: Ptr, key: &mut EndpointKey) {
 
 /// `inet_sport`, which outlives the binding; `skc_num` is zero already when the active closer gets to CLOSE.
 #[inline(always)]
-pub fn local_port(sk: Ptr) -> u16 {
-    u16::from_be(sk.read(offset!(inet_sport)))
+pub fn local_port(sk: impl Fields) -> u16 {
+    u16::from_be(sk.get(offset!(inet_sport)))
 }
 
 /// What the socket itself knows of its creator (an accepted socket's is its listener's): the user and the cgroup.
 #[inline(always)]
-pub fn creator(sk: Ptr, owner: &mut OwnerRecord) {
+pub fn creator(sk: impl Fields, owner: &mut OwnerRecord) {
     owner.pid = 0;
-    sk.copy(offset!(sock_uid), &mut owner.uid);
+    owner.uid = sk.get(offset!(sock_uid));
     owner.cgroup_id = 0;
     owner.comm = [0; 16];
     if offset!(sock_cgroup) != ABSENT {
-        let cgroup = sk.follow(offset!(sock_cgroup));
+        let cgroup = sk.raw().follow(offset!(sock_cgroup));
         // Before 5.15 the word is something else than a pointer when its lowest bit is set.
         if cgroup.address() & 1 == 0 {
             owner.cgroup_id = cgroup_id(cgroup);
@@ -396,11 +395,12 @@ pub fn header<T>(kind: u16) -> Header {
 
 /// An address of the socket; IPv4 becomes v4-mapped.
 #[inline(always)]
-pub fn copy_address(sk: Ptr, address: &mut [u8; 16], v4: u32, v6: u32) {
-    if sk.read::<u16>(offset!(sock_family)) == AF_INET6 && v6 != ABSENT {
-        sk.copy(v6, address);
+pub fn copy_address(sk: impl Fields, address: &mut [u8; 16], v4: u32, v6: u32) {
+    if sk.get::<u16>(offset!(sock_family)) == AF_INET6 && v6 != ABSENT {
+        let words: [u64; 2] = [sk.get(v6), sk.get(v6 + 8)];
+        *address = zerocopy::transmute!(words);
     } else {
-        let [a, b, c, d]: [u8; 4] = sk.read(v4);
+        let [a, b, c, d] = sk.get::<u32>(v4).to_ne_bytes();
         *address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
     }
 }

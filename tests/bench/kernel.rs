@@ -3,10 +3,12 @@
 //! ```text
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- pass [CONNECTIONS [NAMESPACES]]
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- connect [PAIRS [CYCLES]]
+//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- programs [CYCLES]
 //! ```
 //!
 //! `pass`: CPU time of one interval over 2 × CONNECTIONS established sockets (default 10,000 connections), spread over NAMESPACES
 //! network namespaces (default: the host's own): the iterator alone, with decoding, and with the update of the flow table.
+//! `programs`: the kernel's own account of each program during such cycles: runs and nanoseconds a cycle.
 //! `connect`: CPU time that our hooks add to one connect + accept + close on loopback: runs without and with them in turn.
 
 #![allow(
@@ -27,6 +29,7 @@ use netflume::ledger::Ledger;
 use netflume::model::netflow::Identity;
 use netflume::source::Batch;
 use netflume::source::kernel::{KernelOptions, KernelSource};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 21;
@@ -41,6 +44,7 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("pass") => pass(number(1, 10_000), number(2, 0)),
         Some("connect") => connect(number(1, 11), number(2, 4_000)),
+        Some("programs") => programs(number(1, 4_000)),
         Some("hold") => hold(number(1, 0), number(2, 0)),
         Some("cycle") => cycle(),
         _ => panic!("usage: netflume-bench-kernel pass|connect"),
@@ -113,9 +117,11 @@ fn connect(pairs: usize, cycles: usize) {
                 ..KernelOptions::default()
             };
             let mut source = KernelSource::start(&options, ledger).unwrap();
-            let took = run(worker);
-            source.collect(&mut Vec::new()).unwrap();
-            took
+            std::thread::scope(|scope| {
+                let running = scope.spawn(|| run(worker));
+                serve(&mut source, || running.is_finished());
+                running.join().unwrap()
+            })
         };
         // In turn, so that what drifts on the machine hits both alike.
         let (a, b) = if pair % 2 == 0 {
@@ -135,6 +141,52 @@ fn connect(pairs: usize, cycles: usize) {
     println!("without  {}", Spread::of(&mut without));
     println!("with     {}", Spread::of(&mut with));
     println!("added    {}", Spread::of(&mut added));
+}
+
+fn programs(cycles: usize) {
+    let enabled = "/proc/sys/kernel/bpf_stats_enabled";
+    let before = std::fs::read_to_string(enabled).unwrap();
+    let mut worker = Worker::start(&["cycle"]);
+    let options = KernelOptions {
+        udp: false,
+        ..KernelOptions::default()
+    };
+    let source = KernelSource::start(&options, Arc::default()).unwrap();
+    std::fs::write(enabled, "1").unwrap();
+    worker.tell(&cycles.to_string());
+    println!(
+        "{} µs of CPU a cycle, the accounting included",
+        worker.hear()
+    );
+    std::fs::write(enabled, before.trim()).unwrap();
+    for program in aya::programs::loaded_programs().filter_map(Result::ok) {
+        if program.run_count() > 0 {
+            let name = program.name_as_str().unwrap_or_default().to_owned();
+            let (runs, took) = (program.run_count(), program.run_time());
+            println!(
+                "{name:16} {:6.2} runs, {:6.0} ns a cycle; {:5.0} ns a run",
+                runs as f64 / cycles as f64,
+                took.as_nanos() as f64 / cycles as f64,
+                took.as_nanos() as f64 / runs as f64,
+            );
+        }
+    }
+    drop(source);
+}
+
+/// Drains the ring when it asks for it, as the pipeline does.
+fn serve(source: &mut KernelSource, done: impl Fn() -> bool) {
+    let timeout = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: 20_000_000,
+    };
+    let mut batches = Vec::new();
+    while !done() {
+        let mut ready = [PollFd::new(&*source, PollFlags::IN)];
+        poll(&mut ready, Some(&timeout)).unwrap();
+        source.drain(&mut batches);
+        batches.clear();
+    }
 }
 
 /// Worker: makes connections, says so, holds them until its input ends.

@@ -178,22 +178,13 @@ impl KernelSource {
             udp: loaded.udp,
             passes: loaded.passes,
             pass: 0,
-            own_tgid: if options.exclude_own { 0 } else { u32::MAX },
+            own_tgid: loaded.own_tgid,
             last_pass_bytes: 0,
             report: loaded.report,
             ledger,
         };
-        // The first pass learns who we are and marks our own sockets, so that no later one tells them or their other end.
+        // Marks our own sockets that are older than the hooks, so that no later pass tells them or their other end.
         source.pass(&mut Vec::new())?;
-        if options.exclude_own {
-            let learnt = source.control.get(&0, 0).map(|c| c.own_tgid);
-            // Not learnt: no iterator. Right unless we live in a pid namespace.
-            source.own_tgid = learnt
-                .ok()
-                .filter(|&tgid| tgid != 0)
-                .unwrap_or_else(std::process::id);
-            source.write_control()?;
-        }
         Ok(source)
     }
 
@@ -274,6 +265,8 @@ impl KernelSource {
             bytes.extend_from_slice(&record);
             count += 1;
         }
+        // What waits in the ring is not booked as held: the kernel does not count what it could send.
+        self.ledger.received(Stage::Kernel, count);
         self.ledger.passed(Stage::Kernel, count);
     }
 
@@ -305,7 +298,7 @@ impl KernelSource {
         let of = |slot: u32| grown[slot as usize];
         let refused = of(counter::CONNECTIONS_FULL) + of(counter::UDP_FULL);
         self.ledger
-            .received(Stage::Kernel, of(counter::RECORDS) + refused);
+            .received(Stage::Kernel, of(counter::RING_FULL) + refused);
         self.ledger
             .dropped(Stage::Kernel, Reason::RingFull, of(counter::RING_FULL));
         self.ledger.dropped(Stage::Kernel, Reason::MapFull, refused);

@@ -7,7 +7,7 @@ use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use netflume_ebpf::{ABSENT, Offsets, Settings};
 
-use super::btf::Btf;
+use super::btf::{Btf, Kind};
 use super::hooks::{Hook, HookState, KernelReport};
 use super::pass::Passes;
 use super::probe::{self, probe};
@@ -29,6 +29,7 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) ring: RingBuf<MapData>,
     pub(super) control: Array<MapData, ControlWords>,
+    pub(super) own_tgid: u32,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) udp: Option<Udp>,
     pub(super) passes: Passes,
@@ -39,8 +40,13 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
     let mut report = probe(options);
     probe::require_rights(&report)?;
     raise_memory_limit();
-    let offsets = resolve_offsets()?.words();
-    let settings = settings(options)?.words();
+    let (offsets, sock_from_file) = resolve_offsets()?;
+    let offsets = offsets.words();
+    let settings = Settings {
+        sock_from_file: u64::from(sock_from_file),
+        ..settings(options)?
+    }
+    .words();
     let no_btf = |reason: String| SourceError::NoBtf {
         path: probe::BTF_PATH,
         reason,
@@ -59,6 +65,10 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
             reason: chain(&e),
         })?;
 
+    // Who we are is known before the first hook runs, so that none ever tells of us.
+    let passes = Passes::load(&mut ebpf, &kernel_types, options, &mut report);
+    let mut control = map(&mut ebpf, "CONTROL")?;
+    let own_tgid = own_tgid(options, passes, &mut ebpf, &mut control)?;
     if options.tcp {
         let result = attach_tracepoint(&mut ebpf, SET_STATE, &kernel_types);
         settle(&mut report, SET_STATE_HOOK, &result);
@@ -73,7 +83,6 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
             settle(&mut report, CONNECT_CALL_HOOK, &result);
         }
     }
-    let passes = Passes::load(&mut ebpf, &kernel_types, options, &mut report);
     let udp = if options.udp {
         udp::attach(&mut ebpf, &kernel_types, &mut report)?
     } else {
@@ -83,11 +92,40 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
         passes,
         udp,
         ring: map(&mut ebpf, "EVENTS")?,
-        control: map(&mut ebpf, "CONTROL")?,
+        control,
+        own_tgid,
         counters: map(&mut ebpf, "COUNTERS")?,
         ebpf,
         report,
     })
+}
+
+/// Our number as the kernel counts processes, and in the control map. In a pid namespace it is not the one that we see ourselves;
+/// an iterator runs as its reader, so a pass (number zero: it does nothing else) tells.
+fn own_tgid(
+    options: &KernelOptions,
+    passes: Passes,
+    ebpf: &mut Ebpf,
+    control: &mut Array<MapData, ControlWords>,
+) -> Result<u32, SourceError> {
+    let mut words = ControlWords::default();
+    if options.exclude_own {
+        if passes == Passes::TaskFile {
+            passes.run(ebpf, &mut Vec::new())?;
+            words.own_tgid = control.get(&0, 0).map(|c| c.own_tgid).unwrap_or(0);
+        }
+        if words.own_tgid == 0 {
+            words.own_tgid = std::process::id();
+        }
+    } else {
+        // No process has this number.
+        words.own_tgid = u32::MAX;
+    }
+    control.set(0, words, 0).map_err(|e| SourceError::Io {
+        action: "write the control map",
+        reason: chain(&e),
+    })?;
+    Ok(words.own_tgid)
 }
 
 pub(super) fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
@@ -176,7 +214,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn resolve_offsets() -> Result<Offsets, SourceError> {
+/// The offsets, and whether the helper that gives a file's socket is there.
+fn resolve_offsets() -> Result<(Offsets, bool), SourceError> {
     let no_btf = |reason: String| SourceError::NoBtf {
         path: probe::BTF_PATH,
         reason,
@@ -193,7 +232,10 @@ fn resolve_offsets() -> Result<Offsets, SourceError> {
         })
     });
     if missing.is_empty() {
-        Ok(Offsets::from_words(words))
+        Ok((
+            Offsets::from_words(words),
+            btf.has(Kind::Func, "bpf_sock_from_file"),
+        ))
     } else {
         Err(SourceError::Unsupported(format!(
             "fields {}",
@@ -217,6 +259,7 @@ fn settings(options: &KernelOptions) -> Result<Settings, SourceError> {
         skip_loopback: u64::from(!options.loopback),
         tcp: u64::from(options.tcp),
         udp: u64::from(options.udp),
+        sock_from_file: 0,
         wakeup_bytes: u64::from(options.ring_bytes / 4),
         call_sendto: libc::SYS_sendto.unsigned_abs(),
         call_sendmsg: libc::SYS_sendmsg.unsigned_abs(),
