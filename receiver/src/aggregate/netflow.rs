@@ -400,6 +400,11 @@ impl FlowTable {
         let [now, before] = &mut self.ended;
         std::mem::swap(now, before);
         now.clear();
+        // After a peak the memory goes back.
+        if self.connections.capacity() > 4 * self.connections.len().max(1024) {
+            self.connections.shrink_to(2 * self.connections.len());
+            self.by_id.shrink_to(2 * self.connections.len());
+        }
         self.full = false;
         self.pass = self.pass.wrapping_add(1);
     }

@@ -679,3 +679,19 @@ fn owners_without_connections_are_forgotten() {
     host.see(tcp(1, 1, 0));
     assert_eq!(host.record().process.executable_name, "p7");
 }
+
+#[test]
+fn the_memory_of_a_peak_is_given_back() {
+    let mut host = host();
+    for id in 1..20_000 {
+        host.see(tcp(id, 1, 0));
+    }
+    let peak = host.table.connections.capacity();
+    for id in 1..20_000 {
+        host.see(closed(tcp(id, 1, 0)));
+    }
+    host.flush();
+    assert!(host.table.connections.capacity() < peak / 4);
+    host.see(tcp(20_000, 1, 0));
+    assert_eq!(host.table.stats().connections, 1);
+}
