@@ -73,3 +73,22 @@ async fn what_the_collector_accepts_is_read_back_also_after_a_restart() -> Resul
         (bodies(&collector) == [expected(1), expected(2)]).then_some(())
     })
 }
+
+#[test]
+#[ignore = "needs the Collector, which cargo xtask setup builds"]
+fn every_configuration_is_valid() -> Result<()> {
+    let program = xtask::partner::COLLECTOR.program()?;
+    let mut configurations = 0;
+    for entry in std::fs::read_dir(xtask::cache::root().join("otelcol-config"))? {
+        let path = entry?.path();
+        let is_manifest = path.file_name().is_some_and(|name| name == "builder.yaml");
+        if is_manifest || path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let mut command = std::process::Command::new(&program);
+        xtask::run::output(command.arg("validate").arg("--config").arg(path))?;
+        configurations += 1;
+    }
+    assert!(configurations >= 3);
+    Ok(())
+}

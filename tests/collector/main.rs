@@ -1,4 +1,7 @@
-//! End to end into a real OpenTelemetry Collector, started with the configuration that the README shows.
+//! End to end into a real OpenTelemetry Collector, started with the configurations that users start.
 
 mod harness;
-mod json_lines;
+mod metrics;
+mod netflow;
+mod outage;
+mod support;

@@ -1,6 +1,7 @@
 //! The `netflume` program as its user starts it.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -37,12 +38,32 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Starts `netflume run` and waits until it watches this machine's connections. Without a configuration it runs with its own.
+    ///
+    /// # Errors
+    /// It cannot be built or started, or the kernel programs cannot be attached.
+    pub fn watching(config: Option<&str>, env: &[(&str, &str)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut args = vec!["run"];
+        if let Some(config) = config {
+            fs::write(folder.path().join("netflume.yaml"), config)?;
+            args.extend(["--config", "netflume.yaml"]);
+        }
+        let mut agent = Self::start_in(folder, &args, env)?;
+        // Said once the programs are attached.
+        agent.says("records go ")?;
+        Ok(agent)
+    }
+
     /// Starts `netflume` with these arguments and variables; OpenTelemetry's own variables of this process are not handed on.
     ///
     /// # Errors
     /// It cannot be built or started.
     pub fn start(args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, args, env)
+    }
+
+    fn start_in(folder: TempDir, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(program()?);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OTEL_") {
@@ -79,13 +100,36 @@ impl Agent {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
 
-    /// Waits until one of its own lines on standard error contains `text`.
+    /// Waits until what it says about itself contains `text`.
     ///
     /// # Errors
-    /// It does not come; the error holds what was said instead.
-    pub fn says(&self, text: &str) -> Result<()> {
-        wait::until(text, || self.stderr().contains(text).then_some(()))
-            .with_context(|| format!("netflume said:\n{}{}", self.stdout(), self.stderr()))
+    /// It does not, or the program ended; the error holds what was said instead.
+    pub fn says(&mut self, text: &str) -> Result<()> {
+        let said = wait::until(text, || match self.stderr().contains(text) {
+            true => Some(Ok(())),
+            false => self.child.try_wait().ok().flatten().map(Err),
+        });
+        match said {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(status)) => Err(anyhow!("netflume ended with {status}")),
+            Err(error) => Err(error),
+        }
+        .with_context(|| format!("netflume said:\n{}{}", self.stdout(), self.stderr()))
+    }
+
+    /// Where one of its servers listens, by the key of the configuration: `extensions.prometheus`.
+    ///
+    /// # Errors
+    /// It did not say so.
+    pub fn listens(&mut self, key: &str) -> Result<SocketAddr> {
+        let before = format!("{key} listens local=");
+        self.says(&before)?;
+        let said = self.stderr();
+        let (_, address) = said.split_once(&before).context("said a moment ago")?;
+        let address = address.split_whitespace().next().unwrap_or_default();
+        address
+            .parse()
+            .with_context(|| format!("{key} listens at {address}"))
     }
 
     /// Asks it to end, as a supervisor does, and waits.

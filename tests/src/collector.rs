@@ -1,7 +1,7 @@
 //! A real OpenTelemetry Collector of our own manifest, with its output read back.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -13,36 +13,55 @@ use tempfile::TempDir;
 use crate::otlp_json::{self, Log, Point};
 use crate::wait;
 
-/// A Collector that runs `otelcol-config/file.yaml` on a port and in a folder of its own. Killed when dropped.
+/// A Collector that runs one of our configurations on ports and in a folder of its own. Killed when dropped.
 #[derive(Debug)]
 pub struct Collector {
     program: PathBuf,
+    config: &'static str,
     folder: TempDir,
     port: u16,
+    prometheus_port: u16,
     child: Option<Child>,
 }
 
 impl Collector {
-    /// Starts it and waits until it listens.
+    /// Starts it with `otelcol-config/file.yaml` and waits until it listens.
     ///
     /// # Errors
     /// It cannot be built or does not come up.
     pub fn start() -> Result<Self> {
+        Self::with("file")
+    }
+
+    /// As [`Self::start`] with another configuration of `otelcol-config/`.
+    ///
+    /// # Errors
+    /// It cannot be built or does not come up.
+    pub fn with(config: &'static str) -> Result<Self> {
         let mut collector = Self {
             program: xtask::partner::COLLECTOR.program()?,
+            config,
             folder: tempfile::tempdir()?,
             port: 0,
+            prometheus_port: 0,
             child: None,
         };
+        let free = || -> Result<u16> { Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()) };
         // A port that was free a moment ago may be taken by now: then try the next.
         for _ in 0..5 {
-            collector.port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            (collector.port, collector.prometheus_port) = (free()?, free()?);
             if collector.restart().is_ok() {
                 return Ok(collector);
             }
         }
         collector.restart()?;
         Ok(collector)
+    }
+
+    /// Where its Prometheus exporter listens, if the configuration has one.
+    #[must_use]
+    pub fn prometheus(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.prometheus_port))
     }
 
     /// The port of its OTLP/gRPC receiver on 127.0.0.1; the same after [`Self::restart`].
@@ -79,8 +98,14 @@ impl Collector {
         let log = self.folder.path().join("otelcol.log");
         let mut child = Command::new(&self.program)
             .arg("--config")
-            .arg(xtask::cache::root().join("otelcol-config/file.yaml"))
+            .arg(
+                xtask::cache::root()
+                    .join("otelcol-config")
+                    .join(self.config)
+                    .with_extension("yaml"),
+            )
             .env("OTLP_GRPC_LISTEN", format!("127.0.0.1:{}", self.port))
+            .env("PROMETHEUS_LISTEN", self.prometheus().to_string())
             .env("OTELCOL_OUTPUT", self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

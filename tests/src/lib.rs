@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod collector;
 pub mod fake_collector;
+pub mod http;
 pub mod otlp_json;
 pub mod pki;
 pub mod traffic;

@@ -57,7 +57,7 @@ pub fn tcp(ip: IpAddr, request_bytes: usize, reply_bytes: usize) -> Result<Excha
 /// # Errors
 /// Those of the sockets.
 pub fn udp(ip: IpAddr, packets: u16, request_bytes: usize, reply_bytes: usize) -> Result<Exchange> {
-    let server = UdpSocket::bind((ip, 0))?;
+    let server = chosen_port(ip)?;
     let address = server.local_addr()?;
     let client = UdpSocket::bind((ip, 0))?;
     client.connect(address)?;
@@ -75,4 +75,18 @@ pub fn udp(ip: IpAddr, packets: u16, request_bytes: usize, reply_bytes: usize) -
         reply_bytes: u64::from(packets) * reply_bytes as u64,
         packets: u64::from(packets),
     })
+}
+
+/// A socket whose port was asked for by number, as a server does; one that the system picked would be a client's.
+fn chosen_port(ip: IpAddr) -> Result<UdpSocket> {
+    let mut last = None;
+    // A port that was free a moment ago may be taken by now: then try the next.
+    for _ in 0..5 {
+        let port = UdpSocket::bind((ip, 0))?.local_addr()?.port();
+        match UdpSocket::bind((ip, port)) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.map_or_else(|| anyhow!("no port"), Into::into))
 }
