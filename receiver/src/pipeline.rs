@@ -20,7 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aggregate::hubble::HubbleMetrics;
 use crate::aggregate::hubble::HubbleOptions;
@@ -66,6 +66,7 @@ const CILIUM_INTERVAL: Duration = Duration::from_secs(10);
 pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let _inside = runtime.enter();
+    let mut signals = EndSignals::listen()?;
     let ledger = Arc::new(Ledger::default());
     let shell = Shell::start(config, &runtime, &ledger)?;
     let host = Host::read(&host::Options::from_environment(cli::variable));
@@ -135,10 +136,10 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     ));
     runtime.block_on(async {
         tokio::select! {
-            stopped = stopped() => stopped,
-            _ = end.recv() => Ok(()),
+            () = signals.received() => {}
+            _ = end.recv() => {}
         }
-    })?;
+    });
     stop.stop();
     drop(sources);
     let mut result = Ok(());
@@ -175,6 +176,8 @@ fn thread(
 /// No source can be started, or the file cannot be written.
 pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
+    let _inside = runtime.enter();
+    let mut signals = EndSignals::listen()?;
     let ledger = Arc::new(Ledger::default());
     let ebpf = config
         .receivers
@@ -215,10 +218,10 @@ pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCo
     });
     runtime.block_on(async {
         tokio::select! {
-            stopped = stopped() => stopped,
-            _ = end => Ok(()),
+            () = signals.received() => {}
+            _ = end => {}
         }
-    })?;
+    });
     stop.stop();
     let read = reader
         .join()
@@ -492,15 +495,28 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-/// Until SIGINT or SIGTERM.
-async fn stopped() -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What asks for the end: SIGINT and SIGTERM. One that comes while the sources still start is not lost.
+struct EndSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl EndSignals {
+    /// From now on. Must be called within the runtime.
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+        })
     }
-    Ok(())
+
+    /// Until one came.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Where records go, in one line.

@@ -34,7 +34,10 @@ pub(crate) fn records(
     let transport = if exchange.packets == 0 { "tcp" } else { "udp" };
     let mut logs = collector.logs()?;
     logs.retain(|log| {
-        log.event_name == "netflow" && log.body["direction"] == direction && log.body[key] == *port
+        log.event_name == "netflow"
+            && log.body["direction"] == direction
+            && log.body["transport"] == transport
+            && log.body[key] == *port
     });
     Ok(logs)
 }
