@@ -31,7 +31,8 @@ cargo xtask COMMAND
   oracle gen          writes tests/fixtures/cilium anew with Cilium's own code, both releases
   oracle bench        Hubble's decoder and metrics, then ours, on the same bytes
   oracle ARG...       runs the program with other arguments; without any it lists them
-  bench [ARG...]      benchmarks, on a quiet machine; arguments go to criterion
+  bench [ARG...]      benchmarks of the pure parts, on a quiet machine; arguments go to criterion
+  bench kernel pass|connect [ARG...]  what the kernel programs cost (root)
 
 parts of test:
 ";
@@ -60,6 +61,11 @@ const PARTS: &[Part] = &[
         "kernel",
         "kernel programs on this machine's kernel (root)",
         || ignored("kernel"),
+    ),
+    (
+        "observer",
+        "Hubble's own command line against the Observer API",
+        || ignored("observer"),
     ),
     ("fuzz", "every fuzz target for a short while", || {
         fuzz::run(&[])
@@ -96,6 +102,11 @@ fn dispatch(args: &[String]) -> Result<()> {
         "kernels" => kernels::run(rest),
         "fuzz" => fuzz::run(rest),
         "oracle" => oracle(rest),
+        "bench" if rest.first().is_some_and(|what| what == "kernel") => {
+            let line =
+                "cargo run --release --package netflume-tests --bin netflume-bench-kernel --";
+            run(command(line).args(rest.iter().skip(1)))
+        }
         "bench" => run(command("cargo bench --package netflume --").args(rest)),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
@@ -139,8 +150,9 @@ fn doc() -> Result<()> {
 /// The tests of one binary that plain `cargo test` leaves out because of what they need.
 fn ignored(name: &str) -> Result<()> {
     setup::mounts()?;
+    // The whole workspace, so that dependencies have the same features as for the other parts and are compiled once.
     cargo(&format!(
-        "test --package netflume-tests --test {name} -- --ignored --test-threads=1"
+        "test --workspace --test {name} -- --ignored --test-threads=1"
     ))
 }
 
