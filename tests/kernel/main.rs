@@ -4,7 +4,11 @@
 //! The same file, linked statically, runs as `cargo xtask kernels` in emulated machines that hold nothing but busybox: the tests
 //! make namespaces, cgroups and mounts by themselves.
 
-#![allow(clippy::unwrap_used, reason = "a test: a panic is how it fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test: a panic is how it fails, and its helper processes speak through their output"
+)]
 
 mod bounds;
 mod coexistence;
