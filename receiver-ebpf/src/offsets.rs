@@ -113,7 +113,7 @@ offsets! {
     task_pid = required "task_struct" "pid";
     /// Process.
     task_tgid = required "task_struct" "tgid";
-    /// char[16].
+    /// `char[16]`.
     task_comm = required "task_struct" "comm";
     /// struct task_struct * of the first thread.
     task_group_leader = required "task_struct" "group_leader";

@@ -2,9 +2,9 @@
 //!
 //! | thread | does |
 //! | --- | --- |
-//! | `kernel` | reads the kernel source, feeds the [`engine`]: decode, tables, encoders, console |
+//! | `kernel` | reads the kernel source, feeds the `engine`: decode, tables, encoders, console |
 //! | `cilium` | reads the monitor socket and frames, nothing else |
-//! | `cilium-decode` | feeds the [`cilium`] engine: flows, metrics, encoders, console |
+//! | `cilium-decode` | feeds the `cilium` engine: flows, metrics, encoders, console |
 //! | tokio, one worker | export queue and gRPC, health and metrics servers, own telemetry |
 //! | main | waits for a signal |
 //!

@@ -26,7 +26,7 @@ fn last(
             && point
                 .attributes
                 .get("server.port")
-                .and_then(|port| port.as_u64())
+                .and_then(serde_json::Value::as_u64)
                 == Some(exchange.server.port().into())
             && point.attributes["network.connection.role"] == role
             && more

@@ -1,6 +1,6 @@
 //! Hubble's metrics: flows in, the series of the configured plugins out, under Hubble's own names and labels.
 //!
-//! On the hot path a flow costs no allocation as long as its series are known (see [`store`]'s key buffer). Semantics are those of
+//! On the hot path a flow costs no allocation as long as its series are known (see `store`'s key buffer). Semantics are those of
 //! Cilium 1.19 with `sctp` of 1.20; where they surprise (a denied packet counts as verdict and as drop, DNS responses keep their
 //! direction), they are Hubble's own, because dashboards rely on them.
 

@@ -6,7 +6,7 @@
 //!
 //! | type | module | structure (Cilium `pkg/monitor`, `pkg/proxy/accesslog`) |
 //! | --- | --- | --- |
-//! | 1 | [`drop`] | `DropNotify` |
+//! | 1 | [`mod@drop`] | `DropNotify` |
 //! | 2 | [`debug`] | `DebugMsg` |
 //! | 3 | [`capture`] | `DebugCapture` |
 //! | 4 | [`trace`] | `TraceNotify` |
