@@ -187,6 +187,9 @@ impl FlowTable {
             self.counts.filtered += 1;
             return;
         }
+        if state.transport == Transport::Udp && state.role == Role::Server {
+            self.listeners.mark(Transport::Udp, state.local.port);
+        }
         if let Some(&number) = self.by_id.get(&state.id) {
             let number = number as usize;
             match self.connections[number].life_of(state) {

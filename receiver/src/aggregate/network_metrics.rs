@@ -98,6 +98,11 @@ impl NetworkMetrics {
         self.describe(usage);
         let sent = Some((attribute::NETWORK_IO_DIRECTION, value::TRANSMIT));
         let received = Some((attribute::NETWORK_IO_DIRECTION, value::RECEIVE));
+        if usage.active == 0 && usage.opened + usage.closed > 0 {
+            // Opened and closed within the interval: there were connections, and there is none now.
+            self.series
+                .add(&usage.identity.resource, place::ACTIVE, &self.attributes, 0);
+        }
         self.add(usage, place::ACTIVE, None, usage.active);
         self.add(usage, place::CLOSED, None, usage.closed);
         for (error, count) in ConnectError::ALL.into_iter().zip(usage.failed) {

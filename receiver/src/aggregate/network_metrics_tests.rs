@@ -146,7 +146,10 @@ fn what_is_unknown_is_left_out() {
     });
     assert_eq!(
         told(&mut metrics),
-        ["network.connection.opened {connection} + network.transport=tcp network.type=ipv4: 1"]
+        [
+            "network.connection.active {connection} ± network.transport=tcp network.type=ipv4: 0",
+            "network.connection.opened {connection} + network.transport=tcp network.type=ipv4: 1"
+        ]
     );
 }
 

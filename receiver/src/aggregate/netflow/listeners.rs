@@ -49,8 +49,7 @@ impl Listeners {
             self.open.remove(&key);
             return true;
         }
-        let (word, bit) = (key.local.port >> 6, key.local.port & 63);
-        self.ports[listener.transport as usize][usize::from(word)] |= 1 << bit;
+        self.mark(listener.transport, key.local.port);
         if self.open.len() < LISTENERS_MAX || self.open.contains_key(&key) {
             self.open.insert(key, pass);
             return true;
@@ -62,6 +61,12 @@ impl Listeners {
             return true;
         }
         false
+    }
+
+    /// Remembers that a port is served on this host, listener or not: UDP has none.
+    pub(super) fn mark(&mut self, transport: Transport, port: u16) {
+        let (word, bit) = (port >> 6, port & 63);
+        self.ports[transport as usize][usize::from(word)] |= 1 << bit;
     }
 
     /// The role of the process at `local`, if a listening port tells it.
