@@ -135,6 +135,8 @@ offsets! {
     msghdr_name = optional "msghdr" "msg_name";
     /// unsigned char *: start of a packet's memory.
     skb_head = optional "sk_buff" "head";
+    /// u32, how many hold the datagram.
+    skb_users = optional "sk_buff" "users";
     /// u16 from `head`.
     skb_network_header = optional "sk_buff" "network_header";
     /// u16 from `head`.

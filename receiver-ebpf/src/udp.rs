@@ -185,6 +185,10 @@ pub fn skb_consume_udp(ctx: FEntryContext) -> i32 {
         return 0;
     }
     let skb = Ptr::new(ctx.arg(1));
+    // Peeking at an empty datagram has no sign to tell it; but then the queue still holds the datagram as well.
+    if length == 0 && offset!(skb_users) != ABSENT && skb.read::<u32>(offset!(skb_users)) > 1 {
+        return 0;
+    }
     let head = skb.follow(offset!(skb_head));
     let network = head.plus(skb.read::<u16>(offset!(skb_network_header)));
     let transport = head.plus(skb.read::<u16>(offset!(skb_transport_header)));
