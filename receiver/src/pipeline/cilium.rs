@@ -1,7 +1,7 @@
 //! The middle of the pipeline for Cilium events: batches of gob messages in; flows, `hubble_*` metrics, log records and lines out.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::aggregate::hubble::HubbleMetrics;
@@ -118,29 +118,7 @@ impl CiliumEngine {
             .export(&self.own, unix_ns)
             .into_iter()
             .collect();
-        let count: u64 = points
-            .iter()
-            .flat_map(|of| &of.metrics)
-            .map(|metric| metric.data.len() as u64)
-            .sum();
-        self.ledger.received(Stage::Metrics, count);
-        self.ledger.passed(Stage::Metrics, count);
-        if self.sinks.wants(Signal::Metrics) {
-            for of in &points {
-                for request in self.points.push(of) {
-                    self.sinks.send(request)?;
-                }
-            }
-            if let Some(request) = self.points.finish() {
-                self.sinks.send(request)?;
-            }
-        }
-        *self
-            .sinks
-            .latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = points;
-        Ok(())
+        self.sinks.points(&mut self.points, points, &self.ledger)
     }
 
     fn decode(&mut self, bytes: &[u8], unix_ns: u64) -> Result<(), ConsoleError> {
@@ -222,11 +200,7 @@ impl CiliumEngine {
 
     /// The last line on the console.
     pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
-        let lost = super::engine::lost(&self.ledger);
-        match &mut self.sinks.console {
-            Some((console, Format::Text)) => console.finish(lost),
-            _ => Ok(()),
-        }
+        self.sinks.finish(&self.ledger)
     }
 }
 

@@ -141,12 +141,7 @@ impl Engine {
             .map(|metrics| metrics.collect(unix_ns))
             .unwrap_or_default();
         self.send_records()?;
-        self.send_points(&points)?;
-        *self
-            .sinks
-            .latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = points;
+        self.sinks.points(&mut self.points, points, &self.ledger)?;
         Ok(())
     }
 
@@ -172,39 +167,14 @@ impl Engine {
         Ok(())
     }
 
-    fn send_points(&mut self, points: &[ResourceMetrics]) -> Result<(), ConsoleError> {
-        let count: u64 = points
-            .iter()
-            .flat_map(|of| &of.metrics)
-            .map(|metric| metric.data.len() as u64)
-            .sum();
-        self.ledger.received(Stage::Metrics, count);
-        self.ledger.passed(Stage::Metrics, count);
-        if !self.sinks.wants(Signal::Metrics) {
-            return Ok(());
-        }
-        for of in points {
-            for request in self.points.push(of) {
-                self.sinks.send(request)?;
-            }
-        }
-        self.points
-            .finish()
-            .map_or(Ok(()), |request| self.sinks.send(request))
-    }
-
     /// What was lost on the way, for the last line on the console.
     pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
-        let lost = lost(&self.ledger);
-        match &mut self.sinks.console {
-            Some((console, Format::Text)) => console.finish(lost),
-            _ => Ok(()),
-        }
+        self.sinks.finish(&self.ledger)
     }
 }
 
 /// Items that were lost so far: dropped for another reason than that nobody wants them.
-pub(super) fn lost(ledger: &Ledger) -> u64 {
+fn lost(ledger: &Ledger) -> u64 {
     ledger
         .entries()
         .iter()
@@ -221,6 +191,39 @@ impl Sinks {
             .as_ref()
             .is_some_and(|exporter| exporter.exports(signal))
             || matches!(self.console, Some((_, Format::Json)))
+    }
+
+    /// The metrics of an interval: to the exporters, and kept for `/metrics`.
+    pub(super) fn points(
+        &mut self,
+        encoder: &mut MetricsEncoder,
+        points: Vec<ResourceMetrics>,
+        ledger: &Ledger,
+    ) -> Result<(), ConsoleError> {
+        let metrics = points.iter().flat_map(|of| &of.metrics);
+        let count = metrics.map(|metric| metric.data.len() as u64).sum();
+        ledger.received(Stage::Metrics, count);
+        ledger.passed(Stage::Metrics, count);
+        if self.wants(Signal::Metrics) {
+            for of in &points {
+                for request in encoder.push(of) {
+                    self.send(request)?;
+                }
+            }
+            if let Some(request) = encoder.finish() {
+                self.send(request)?;
+            }
+        }
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = points;
+        Ok(())
+    }
+
+    /// The last line on the console.
+    pub(super) fn finish(&mut self, ledger: &Ledger) -> Result<(), ConsoleError> {
+        match &mut self.console {
+            Some((console, Format::Text)) => console.finish(lost(ledger)),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
