@@ -55,6 +55,8 @@ closed_set! {
         RingFull = "ring_full",
         /// A kernel map was full.
         MapFull = "map_full",
+        /// The source went away in the middle of it.
+        CutOff = "cut_off",
         /// The bytes made no sense.
         Malformed = "malformed",
         /// A filter, sampling or scope said no.
@@ -91,6 +93,7 @@ pub struct Ledger {
     received: [AtomicU64; STAGES],
     passed: [AtomicU64; STAGES],
     dropped: [[AtomicU64; REASONS]; STAGES],
+    bytes: [AtomicU64; STAGES],
 }
 
 impl Default for Ledger {
@@ -99,6 +102,7 @@ impl Default for Ledger {
             received: [const { AtomicU64::new(0) }; STAGES],
             passed: [const { AtomicU64::new(0) }; STAGES],
             dropped: [const { [const { AtomicU64::new(0) }; REASONS] }; STAGES],
+            bytes: [const { AtomicU64::new(0) }; STAGES],
         }
     }
 }
@@ -114,6 +118,8 @@ pub struct Entry {
     pub passed: u64,
     /// Items that went no further; only reasons that occurred.
     pub dropped: Vec<(Reason, u64)>,
+    /// Bytes that came in, where the stage counts them: those read from a socket, those decoded.
+    pub bytes: u64,
 }
 
 impl Entry {
@@ -146,6 +152,11 @@ impl Ledger {
         self.dropped[stage as usize][reason as usize].fetch_add(n, Relaxed);
     }
 
+    /// Books `n` bytes that came in.
+    pub fn bytes(&self, stage: Stage, n: u64) {
+        self.bytes[stage as usize].fetch_add(n, Relaxed);
+    }
+
     /// What one stage has booked so far.
     #[must_use]
     pub fn entry(&self, stage: Stage) -> Entry {
@@ -159,6 +170,7 @@ impl Ledger {
                 .map(|&reason| (reason, dropped[reason as usize].load(Relaxed)))
                 .filter(|(_, n)| *n > 0)
                 .collect(),
+            bytes: self.bytes[stage as usize].load(Relaxed),
         }
     }
 

@@ -298,6 +298,8 @@ pub mod own {
     pub const PASSED: &str = "netflume.passed";
     /// Items that a stage did not pass on, by [`STAGE`] and [`REASON`].
     pub const DROPPED: &str = "netflume.dropped";
+    /// Bytes that came into a stage which counts them, By, by [`STAGE`].
+    pub const IO: &str = "netflume.io";
     /// Items that a stage holds, by [`STAGE`].
     pub const HELD: &str = "netflume.held";
     /// Requests in the export queue, those under way included.

@@ -1,7 +1,7 @@
 //! The middle of the pipeline for Cilium events: batches of gob messages in; flows, `hubble_*` metrics, log records and lines out.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::aggregate::hubble::HubbleMetrics;
@@ -19,6 +19,7 @@ use crate::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
 use crate::otlp::logs::LogsOptions;
 use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
 use crate::pipeline::engine::Sinks;
+use crate::source::cilium::Batches;
 use crate::source::{Batch, BatchKind, clock};
 
 /// Records wait at most this long for their request.
@@ -79,7 +80,7 @@ impl CiliumEngine {
     /// Takes batches until their source is gone: records go out every second, metrics every `interval`.
     pub(super) fn run(
         &mut self,
-        batches: &Receiver<Batch>,
+        batches: &Batches,
         interval: Duration,
     ) -> Result<(), ConsoleError> {
         let mut metrics_due = Instant::now() + interval;
@@ -105,6 +106,7 @@ impl CiliumEngine {
     /// Takes one batch; other kinds than Cilium's are not for it.
     pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
         if batch.kind == BatchKind::CiliumMonitor {
+            self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
             self.decode(&batch.bytes, batch.unix_ns)?;
         }
         Ok(())

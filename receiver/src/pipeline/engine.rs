@@ -85,6 +85,7 @@ impl Engine {
             .get_or_insert_with(|| NetworkMetrics::new(self.series, &self.host, batch.unix_ns));
         match batch.kind {
             BatchKind::Kernel => {
+                self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
                 self.decode(&batch.bytes);
                 Ok(())
             }

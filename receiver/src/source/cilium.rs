@@ -1,18 +1,21 @@
 //! The Cilium agent's monitor socket (`monitor1_2`): a thread that only reads and frames, so that the agent's queue for us, which
 //! drops silently when it is full, is drained at once.
 //!
-//! What is read goes through a bounded hand-over. When whoever decodes is behind, bytes pile up here, up to `BACKLOG_MAX`; beyond it
+//! What is read goes through a bounded hand-over. When whoever decodes is behind, bytes wait, up to [`WAITING_MAX`]; beyond it
 //! whole messages are dropped and counted, never type definitions, without which nothing later could be read.
 
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::decode::cilium::Monitor;
 use crate::decode::gob::{self, GobError};
 use crate::export::retry::chance;
 use crate::ledger::{Ledger, Reason, Stage};
@@ -23,16 +26,14 @@ use crate::source::{Batch, BatchKind, clock};
 pub const CILIUM: &str = "cilium";
 /// Batches that wait for their decoder.
 const BATCHES_MAX: usize = 64;
-/// Bytes that wait here while all places for batches are taken.
-const BACKLOG_MAX: usize = 8 << 20;
-/// Read at a time; a batch is at most this and what a message goes beyond it.
+/// Bytes that wait for their decoder; a single message may go beyond it.
+const WAITING_MAX: usize = 16 << 20;
+/// Read at a time.
 const READ_BYTES: usize = 256 * 1024;
 /// A read waits this long, so that the end is noticed.
 const READ_TIMEOUT: Duration = Duration::from_millis(200);
-/// The first wait before a new connection; doubled up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait before a new connection.
-const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// At the end, the decoder has this long to take what waits.
+const LAST_HAND_OVER: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +55,79 @@ enum Ended {
     Stopped,
 }
 
+/// What is wrong, as far as it deserves a line of its own: an agent that goes away, takes its socket with it and comes back is one
+/// outage, however often we try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outage {
+    Absent,
+    Garbage,
+    Io(ErrorKind),
+}
+
+impl Outage {
+    fn of(ended: &Ended) -> Self {
+        match ended {
+            Ended::Closed { .. } | Ended::Stopped => Self::Absent,
+            Ended::Garbage(_) => Self::Garbage,
+            Ended::Io(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused => Self::Absent,
+                kind => Self::Io(kind),
+            },
+        }
+    }
+}
+
+/// How long to wait before a new connection: doubled each time, less up to a half by chance, so that many do not come at once.
+#[derive(Debug)]
+struct Backoff(Duration);
+
+impl Backoff {
+    const MIN: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(10);
+
+    /// The next wait. `chance`: from 0 to 1.
+    fn next(&mut self, chance: f64) -> Duration {
+        let wait = self.0.mul_f64(0.5 + chance / 2.0);
+        self.0 = (self.0 * 2).min(Self::MAX);
+        wait
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(Self::MIN)
+    }
+}
+
+/// Batches that wait for their decoder.
+#[derive(Debug)]
+pub struct Batches {
+    receiver: Receiver<Batch>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Batches {
+    /// The next batch, as [`Receiver::recv_timeout`].
+    ///
+    /// # Errors
+    /// None came in time, or the source is gone and all its batches were taken.
+    pub fn recv_timeout(&self, time: Duration) -> Result<Batch, RecvTimeoutError> {
+        let batch = self.receiver.recv_timeout(time)?;
+        self.waiting.fetch_sub(batch.bytes.len(), Relaxed);
+        Ok(batch)
+    }
+
+    /// The next batch if it is there, as [`Receiver::try_recv`].
+    ///
+    /// # Errors
+    /// None is there, or the source is gone and all its batches were taken.
+    pub fn try_recv(&self) -> Result<Batch, TryRecvError> {
+        let batch = self.receiver.try_recv()?;
+        self.waiting.fetch_sub(batch.bytes.len(), Relaxed);
+        Ok(batch)
+    }
+}
+
 /// The reading thread.
 #[derive(Debug)]
 pub struct CiliumSource {
@@ -62,7 +136,7 @@ pub struct CiliumSource {
 }
 
 impl CiliumSource {
-    /// Starts reading; the socket may come and go. Batches of whole messages come out of the receiver.
+    /// Starts reading; the socket may come and go. Batches of whole messages come out of the other end.
     ///
     /// # Errors
     /// No thread can be started.
@@ -70,8 +144,9 @@ impl CiliumSource {
         socket: PathBuf,
         ledger: Arc<Ledger>,
         health: Arc<Health>,
-    ) -> std::io::Result<(Self, Receiver<Batch>)> {
+    ) -> std::io::Result<(Self, Batches)> {
         let stop = Arc::<AtomicBool>::default();
+        let waiting = Arc::<AtomicUsize>::default();
         let (sender, receiver) = sync_channel(BATCHES_MAX);
         let reader = Reader {
             socket,
@@ -79,6 +154,9 @@ impl CiliumSource {
             health,
             stop: Arc::clone(&stop),
             sender,
+            waiting: Arc::clone(&waiting),
+            backlog: None,
+            messages: 0,
         };
         let thread = std::thread::Builder::new()
             .name(CILIUM.to_owned())
@@ -88,7 +166,7 @@ impl CiliumSource {
                 stop,
                 thread: Some(thread),
             },
-            receiver,
+            Batches { receiver, waiting },
         ))
     }
 }
@@ -110,20 +188,39 @@ struct Reader {
     health: Arc<Health>,
     stop: Arc<AtomicBool>,
     sender: SyncSender<Batch>,
+    /// Bytes that were handed over and not taken yet.
+    waiting: Arc<AtomicUsize>,
+    /// What could not be handed over yet, and how many messages that are.
+    backlog: Option<Batch>,
+    messages: u64,
 }
 
 impl Reader {
-    fn run(self) {
-        let mut backoff = BACKOFF_MIN;
-        let mut said = String::new();
+    fn run(mut self) {
+        self.connections();
+        let end = Instant::now() + LAST_HAND_OVER;
+        while self.hand_over() && self.backlog.is_some() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.ledger
+            .dropped(Stage::Cilium, Reason::Shutdown, self.messages);
+    }
+
+    /// One connection after the other, until told to stop.
+    fn connections(&mut self) {
+        let mut backoff = Backoff::default();
+        let mut said = None;
+        let mut told_that_it_reads = false;
         self.health.source(CILIUM, SourceState::Starting);
         while !self.stop.load(Relaxed) {
             let mut received = 0;
             let ended = match UnixStream::connect(&self.socket) {
                 Ok(stream) => {
                     self.health.source(CILIUM, SourceState::Running);
-                    tracing::info!("receivers.cilium reads {}", self.socket.display());
-                    said.clear();
+                    if !told_that_it_reads {
+                        tracing::info!("receivers.cilium reads {}", self.socket.display());
+                        told_that_it_reads = true;
+                    }
                     self.read(stream, &mut received)
                 }
                 Err(error) => Ended::Io(error),
@@ -131,50 +228,52 @@ impl Reader {
             if matches!(ended, Ended::Stopped) {
                 return;
             }
-            if received > 0 {
-                backoff = BACKOFF_MIN;
+            let outage = Outage::of(&ended);
+            // It worked before: what ends it now is a new outage. (Garbage again after some good messages is the old one.)
+            if received > 0 && outage != Outage::Garbage {
+                backoff = Backoff::default();
+                said = None;
             }
             let why = explain(&self.socket, &ended);
-            self.health.source(CILIUM, SourceState::Failed(why.clone()));
-            // One line for each thing that is wrong, not for each try.
-            if why != said {
+            if said != Some(outage) {
                 tracing::warn!("receivers.cilium: {why}; trying again");
-                said = why;
+                said = Some(outage);
+                told_that_it_reads = false;
             }
-            self.pause(backoff.mul_f64(0.5 + chance() / 2.0));
-            backoff = (backoff * 2).min(BACKOFF_MAX);
+            self.health.source(CILIUM, SourceState::Failed(why));
+            self.pause(backoff.next(chance()));
         }
     }
 
     /// Waits, but not longer than until the end.
-    fn pause(&self, how_long: Duration) {
+    fn pause(&mut self, how_long: Duration) {
         let mut left = how_long;
         while !left.is_zero() && !self.stop.load(Relaxed) {
+            self.hand_over();
             let step = left.min(READ_TIMEOUT);
             std::thread::sleep(step);
             left -= step;
         }
     }
 
-    /// Reads one connection to its end.
-    fn read(&self, mut stream: UnixStream, received: &mut u64) -> Ended {
+    /// Reads one connection to its end; adds the messages to `received`.
+    fn read(&mut self, mut stream: UnixStream, received: &mut u64) -> Ended {
         if let Err(error) = stream.set_read_timeout(Some(READ_TIMEOUT)) {
             return error.into();
         }
+        let mut monitor = Monitor::default();
         let mut buffer = vec![0; READ_BYTES];
         // A message that is not complete yet.
         let mut partial: Vec<u8> = Vec::new();
-        let mut backlog: Option<Batch> = None;
         loop {
             if self.stop.load(Relaxed) {
                 return Ended::Stopped;
             }
             let count = match stream.read(&mut buffer) {
                 Ok(0) => {
-                    self.hand_over(&mut backlog);
-                    return Ended::Closed {
-                        in_message: !partial.is_empty(),
-                    };
+                    let in_message = !partial.is_empty();
+                    self.refuse(Reason::CutOff, u64::from(in_message));
+                    return Ended::Closed { in_message };
                 }
                 Ok(count) => count,
                 Err(error)
@@ -183,63 +282,86 @@ impl Reader {
                     0
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return error.into(),
-            };
-            partial.extend_from_slice(buffer.get(..count).unwrap_or_default());
-            let taken = match self.take(&partial, &mut backlog, received) {
-                Ok(taken) => taken,
                 Err(error) => {
-                    self.ledger.received(Stage::Cilium, 1);
-                    self.ledger.dropped(Stage::Cilium, Reason::Malformed, 1);
+                    self.refuse(Reason::CutOff, u64::from(!partial.is_empty()));
                     return error.into();
                 }
             };
+            self.ledger.bytes(Stage::Cilium, count as u64);
+            partial.extend_from_slice(buffer.get(..count).unwrap_or_default());
+            let (taken, wrong) = self.take(&mut monitor, &partial, received);
             partial.drain(..taken);
-            if !self.hand_over(&mut backlog) {
+            if !self.hand_over() {
                 return Ended::Stopped;
+            }
+            if let Some(error) = wrong {
+                self.refuse(Reason::Malformed, 1);
+                return error.into();
             }
         }
     }
 
-    /// Moves the whole messages at the start of `bytes` to the backlog; returns how many bytes they take.
+    /// Moves the whole messages at the start of `bytes` to the backlog; returns how many bytes they take, and what is wrong with the
+    /// message behind them.
     fn take(
-        &self,
+        &mut self,
+        monitor: &mut Monitor,
         bytes: &[u8],
-        backlog: &mut Option<Batch>,
         received: &mut u64,
-    ) -> Result<usize, GobError> {
+    ) -> (usize, Option<GobError>) {
         let mut rest = bytes;
-        let (mut messages, mut refused) = (0, 0);
-        while let Some((content, after)) = gob::frame(rest)? {
+        let (mut kept, mut refused) = (0, 0);
+        let wrong = loop {
+            match gob::frame(rest) {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+            let (payload, after) = match monitor.next(rest) {
+                Ok(read) => read,
+                Err(error) => break Some(error),
+            };
             let message = rest.get(..rest.len() - after.len()).unwrap_or_default();
-            let batch = backlog.get_or_insert_with(empty);
-            // A type definition begins with a negative number: the lowest bit of its last byte is set.
-            let is_definition = is_definition(content);
-            messages += u64::from(!is_definition);
-            if is_definition || batch.bytes.len() < BACKLOG_MAX {
+            rest = after;
+            let batch = self.backlog.get_or_insert_with(empty);
+            if payload.is_none() {
                 batch.bytes.extend_from_slice(message);
+            } else if self.waiting.load(Relaxed) + batch.bytes.len() < WAITING_MAX {
+                batch.bytes.extend_from_slice(message);
+                kept += 1;
             } else {
                 refused += 1;
             }
-            rest = after;
-        }
-        *received += messages;
+        };
+        *received += kept + refused;
+        self.messages += kept;
+        self.ledger.received(Stage::Cilium, kept);
+        self.refuse(Reason::QueueFull, refused);
+        (bytes.len() - rest.len(), wrong)
+    }
+
+    /// Books messages that go no further.
+    fn refuse(&self, reason: Reason, messages: u64) {
         self.ledger.received(Stage::Cilium, messages);
-        self.ledger.passed(Stage::Cilium, messages - refused);
-        self.ledger
-            .dropped(Stage::Cilium, Reason::QueueFull, refused);
-        Ok(bytes.len() - rest.len())
+        self.ledger.dropped(Stage::Cilium, reason, messages);
     }
 
     /// Gives the backlog to the decoder, if it has room; false when there is no decoder any more.
-    fn hand_over(&self, backlog: &mut Option<Batch>) -> bool {
-        let Some(batch) = backlog.take() else {
+    fn hand_over(&mut self) -> bool {
+        let Some(batch) = self.backlog.take() else {
             return true;
         };
+        let bytes = batch.bytes.len();
+        self.waiting.fetch_add(bytes, Relaxed);
         match self.sender.try_send(batch) {
-            Ok(()) => true,
+            Ok(()) => {
+                self.ledger.passed(Stage::Cilium, self.messages);
+                self.messages = 0;
+                true
+            }
             Err(TrySendError::Full(batch)) => {
-                *backlog = Some(batch);
+                self.waiting.fetch_sub(bytes, Relaxed);
+                self.backlog = Some(batch);
                 true
             }
             Err(TrySendError::Disconnected(_)) => false,
@@ -253,14 +375,8 @@ fn empty() -> Batch {
         kind: BatchKind::CiliumMonitor,
         unix_ns,
         boot_ns,
-        bytes: Vec::with_capacity(READ_BYTES),
+        bytes: Vec::new(),
     }
-}
-
-/// Whether a message defines a type: its first number, the type id, is negative (gob: the lowest bit of the number is set).
-fn is_definition(content: &[u8]) -> bool {
-    let mut reader = gob::Reader::new(content);
-    reader.int().is_ok_and(|id| id < 0)
 }
 
 fn explain(socket: &Path, ended: &Ended) -> String {
@@ -285,82 +401,5 @@ fn explain(socket: &Path, ended: &Ended) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::os::unix::net::UnixListener;
-
-    use super::*;
-    use crate::decode::cilium::{Monitor, Payload};
-
-    const STREAM: &[u8] = include_bytes!("../../../tests/fixtures/cilium/1.19.4/trace.gob");
-
-    fn payloads(batches: &Receiver<Batch>, monitor: &mut Monitor, count: usize) -> Vec<Vec<u8>> {
-        let mut found = Vec::new();
-        while found.len() < count {
-            let batch = batches
-                .recv_timeout(Duration::from_secs(20))
-                .expect("a batch");
-            let mut rest = &batch.bytes[..];
-            while !rest.is_empty() {
-                let (payload, after) = monitor.next(rest).unwrap();
-                if let Some(Payload::Sample { data, .. }) = payload {
-                    found.push(data.to_vec());
-                }
-                rest = after;
-            }
-        }
-        found
-    }
-
-    fn expected() -> Vec<Vec<u8>> {
-        let (mut monitor, mut rest, mut all) = (Monitor::default(), STREAM, Vec::new());
-        while !rest.is_empty() {
-            let (payload, after) = monitor.next(rest).unwrap();
-            if let Some(Payload::Sample { data, .. }) = payload {
-                all.push(data.to_vec());
-            }
-            rest = after;
-        }
-        all
-    }
-
-    #[test]
-    fn an_agent_that_trickles_stops_in_a_message_and_comes_back_is_read_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("monitor1_2.sock");
-        let (ledger, health) = (Arc::new(Ledger::default()), Arc::new(Health::default()));
-        let (source, batches) =
-            CiliumSource::start(path.clone(), Arc::clone(&ledger), Arc::clone(&health)).unwrap();
-        let listener = UnixListener::bind(&path).unwrap();
-        let expected = expected();
-        let mut monitor = Monitor::default();
-
-        // Cut off in the middle of the last message.
-        let (mut agent, _) = listener.accept().unwrap();
-        for piece in STREAM[..STREAM.len() - 3].chunks(1000) {
-            agent.write_all(piece).unwrap();
-        }
-        drop(agent);
-        let found = payloads(&batches, &mut monitor, expected.len() - 1);
-        assert_eq!(found, expected[..expected.len() - 1]);
-
-        // The agent is back: definitions come anew.
-        let (mut agent, _) = listener.accept().unwrap();
-        agent.write_all(STREAM).unwrap();
-        assert_eq!(payloads(&batches, &mut monitor, expected.len()), expected);
-        assert_eq!(health.sources().get(CILIUM), Some(&SourceState::Running));
-
-        // Garbage ends a connection, not the source.
-        agent.write_all(&[0xf8; 64]).unwrap();
-        let (mut agent, _) = listener.accept().unwrap();
-        agent.write_all(STREAM).unwrap();
-        assert_eq!(
-            payloads(&batches, &mut Monitor::default(), expected.len()),
-            expected
-        );
-        drop(source);
-        let entry = ledger.entry(Stage::Cilium);
-        assert_eq!(entry.held(), 0, "{entry:?}");
-        assert_eq!(entry.dropped, [(Reason::Malformed, 1)]);
-    }
-}
+#[path = "cilium_tests.rs"]
+mod tests;

@@ -103,6 +103,7 @@ impl SelfState {
             let held = i64::try_from(entry.held()).unwrap_or(i64::MAX);
             vec![(stage(entry), Number::Int(held))]
         }));
+        state.add(io(ledger));
         for definition in process() {
             state.add(definition);
         }
@@ -187,6 +188,25 @@ impl SelfState {
         self.definitions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of the stages that count them.
+fn io(ledger: &Arc<Ledger>) -> Definition {
+    let ledger = ledger.clone();
+    Definition {
+        name: own::IO,
+        unit: "By",
+        description: "Bytes that came into a stage which counts them.",
+        kind: Kind::Counter,
+        whole: true,
+        read: Arc::new(move || {
+            let entries = ledger.entries().into_iter();
+            let counted = entries.filter(|entry| entry.bytes > 0);
+            counted
+                .map(|entry| (stage(&entry), count(entry.bytes)))
+                .collect()
+        }),
     }
 }
 

@@ -1,0 +1,174 @@
+//! A socket that trickles, ends in a message, sends garbage, or is not read from.
+
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+
+use super::*;
+use crate::decode::cilium::Payload;
+
+const STREAM: &[u8] = include_bytes!("../../../tests/fixtures/cilium/1.19.4/trace.gob");
+
+fn payloads(batches: &Batches, monitor: &mut Monitor, count: usize) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    while found.len() < count {
+        let batch = batches
+            .recv_timeout(Duration::from_secs(20))
+            .expect("a batch");
+        let mut rest = &batch.bytes[..];
+        while !rest.is_empty() {
+            let (payload, after) = monitor.next(rest).unwrap();
+            if let Some(Payload::Sample { data, .. }) = payload {
+                found.push(data.to_vec());
+            }
+            rest = after;
+        }
+    }
+    found
+}
+
+fn expected() -> Vec<Vec<u8>> {
+    let (mut monitor, mut rest, mut all) = (Monitor::default(), STREAM, Vec::new());
+    while !rest.is_empty() {
+        let (payload, after) = monitor.next(rest).unwrap();
+        if let Some(Payload::Sample { data, .. }) = payload {
+            all.push(data.to_vec());
+        }
+        rest = after;
+    }
+    all
+}
+
+#[test]
+fn an_agent_that_trickles_stops_in_a_message_and_comes_back_is_read_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor1_2.sock");
+    let (ledger, health) = (Arc::new(Ledger::default()), Arc::new(Health::default()));
+    let (source, batches) =
+        CiliumSource::start(path.clone(), Arc::clone(&ledger), Arc::clone(&health)).unwrap();
+    let listener = UnixListener::bind(&path).unwrap();
+    let expected = expected();
+    let mut monitor = Monitor::default();
+
+    // Cut off in the middle of the last message.
+    let (mut agent, _) = listener.accept().unwrap();
+    for piece in STREAM[..STREAM.len() - 3].chunks(1000) {
+        agent.write_all(piece).unwrap();
+    }
+    drop(agent);
+    let found = payloads(&batches, &mut monitor, expected.len() - 1);
+    assert_eq!(found, expected[..expected.len() - 1]);
+
+    // The agent is back: definitions come anew.
+    let (mut agent, _) = listener.accept().unwrap();
+    agent.write_all(STREAM).unwrap();
+    assert_eq!(payloads(&batches, &mut monitor, expected.len()), expected);
+    assert_eq!(health.sources().get(CILIUM), Some(&SourceState::Running));
+
+    // Garbage ends a connection, not the source; what came before it, even in the same read, is taken.
+    agent.write_all(&[STREAM, &[0xf8; 64]].concat()).unwrap();
+    assert_eq!(payloads(&batches, &mut monitor, expected.len()), expected);
+    let (mut agent, _) = listener.accept().unwrap();
+    agent.write_all(STREAM).unwrap();
+    assert_eq!(
+        payloads(&batches, &mut Monitor::default(), expected.len()),
+        expected
+    );
+    drop(source);
+    let entry = ledger.entry(Stage::Cilium);
+    assert_eq!(entry.held(), 0, "{entry:?}");
+    assert_eq!(entry.passed, 4 * expected.len() as u64 - 1);
+    assert_eq!(entry.dropped, [(Reason::CutOff, 1), (Reason::Malformed, 1)]);
+    assert_eq!(entry.bytes, 4 * STREAM.len() as u64 - 3 + 64);
+}
+
+#[test]
+fn a_message_that_frames_well_but_is_none_of_gob_ends_the_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor1_2.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (_source, batches) = CiliumSource::start(path, Arc::default(), Arc::default()).unwrap();
+    for _ in 0..2 {
+        let (mut agent, _) = listener.accept().unwrap();
+        agent.write_all(&[0x03; 400]).unwrap();
+    }
+    let (mut agent, _) = listener.accept().unwrap();
+    agent.write_all(STREAM).unwrap();
+    let expected = expected();
+    assert_eq!(
+        payloads(&batches, &mut Monitor::default(), expected.len()),
+        expected
+    );
+}
+
+#[test]
+fn what_nobody_takes_is_dropped_and_counted_within_the_bound() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor1_2.sock");
+    let ledger = Arc::new(Ledger::default());
+    let listener = UnixListener::bind(&path).unwrap();
+    let (source, batches) = CiliumSource::start(path, Arc::clone(&ledger), Arc::default()).unwrap();
+    let (mut agent, _) = listener.accept().unwrap();
+    let values = STREAM.get(definitions()..).unwrap();
+    agent.write_all(STREAM).unwrap();
+    let mut sent = 1;
+    while ledger.entry(Stage::Cilium).dropped.is_empty() {
+        agent.write_all(values).unwrap();
+        sent += 1;
+    }
+    drop(agent);
+    let (mut monitor, mut taken, mut bytes) = (Monitor::default(), 0, 0);
+    while let Ok(batch) = batches.recv_timeout(Duration::from_millis(500)) {
+        bytes += batch.bytes.len();
+        taken += count(&mut monitor, &batch.bytes);
+    }
+    drop(source);
+    let entry = ledger.entry(Stage::Cilium);
+    assert_eq!(entry.received, sent * expected().len() as u64);
+    assert_eq!((entry.passed, entry.held()), (taken, 0));
+    assert!(bytes > WAITING_MAX / 2 && bytes < WAITING_MAX + READ_BYTES);
+}
+
+fn count(monitor: &mut Monitor, mut bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    while !bytes.is_empty() {
+        let (payload, rest) = monitor.next(bytes).unwrap();
+        count += u64::from(payload.is_some());
+        bytes = rest;
+    }
+    count
+}
+
+/// Bytes of the definitions at the start of the stream.
+fn definitions() -> usize {
+    let (mut monitor, mut rest) = (Monitor::default(), STREAM);
+    loop {
+        let (payload, after) = monitor.next(rest).unwrap();
+        if payload.is_some() {
+            return STREAM.len() - rest.len();
+        }
+        rest = after;
+    }
+}
+
+#[test]
+fn waits_double_from_a_tenth_of_a_second_to_ten_seconds_and_are_cut_by_at_most_half() {
+    let (mut longest, mut shortest) = (Backoff::default(), Backoff::default());
+    let millis = |wait: Duration| wait.as_millis();
+    let waits: Vec<_> = (0..9)
+        .map(|_| (millis(shortest.next(0.0)), millis(longest.next(1.0))))
+        .collect();
+    assert_eq!(
+        waits,
+        [
+            (50, 100),
+            (100, 200),
+            (200, 400),
+            (400, 800),
+            (800, 1600),
+            (1600, 3200),
+            (3200, 6400),
+            (5000, 10_000),
+            (5000, 10_000)
+        ]
+    );
+}
