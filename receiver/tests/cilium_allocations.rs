@@ -35,18 +35,29 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Runs a stream; gives the events that allocated, with their message type, and the number of flows.
+/// What a run of a stream saw.
+struct Run {
+    /// The events that allocated: number, message type, allocations.
+    allocated: Vec<(usize, u8, u64)>,
+    /// Flows by message type.
+    flows: [u32; 256],
+}
+
+/// Runs a stream.
 fn run(
     stream: &[u8],
     flows: &mut Flows,
     metrics: &mut HubbleMetrics,
     directory: &Directory,
-) -> (Vec<(usize, u8, u64)>, usize) {
+) -> Run {
     let node = Node::default();
     let mut monitor = Monitor::default();
     let mut rest = stream;
-    let mut allocated = Vec::new();
-    let (mut number, mut made) = (0, 0);
+    let mut run = Run {
+        allocated: Vec::new(),
+        flows: [0; 256],
+    };
+    let mut number = 0;
     while !rest.is_empty() {
         let before = ALLOCATIONS.with(Cell::get);
         let (payload, next) = monitor.next(rest).expect("a sound stream");
@@ -57,7 +68,7 @@ fn run(
         let event = flows.payload(&payload, 1, directory);
         if let Ok(CiliumEvent::Flow(flow)) = &event {
             metrics.observe(flow, &node);
-            made += 1;
+            run.flows[usize::from(flow.event_type.kind)] += 1;
         }
         drop(event);
         let after = ALLOCATIONS.with(Cell::get);
@@ -67,14 +78,14 @@ fn run(
             && number > 1
             && let Payload::Sample { data, .. } = payload
         {
-            allocated.push((
+            run.allocated.push((
                 number,
                 data.first().copied().unwrap_or_default(),
                 after - before,
             ));
         }
     }
-    (allocated, made)
+    run
 }
 
 #[test]
@@ -82,15 +93,21 @@ fn datapath_events_allocate_nothing_up_to_the_metrics() {
     let directory = cilium_world::directory();
     let mut flows = Flows::default();
     let mut metrics = HubbleMetrics::new(&HubbleOptions::default()).unwrap();
+    let (mut covered, mut made_series) = ([0; 256], false);
     for release in ["1.18.6", "1.19.4"] {
         for stream in ["drop", "trace", "verdict", "packet", "other"] {
             let bytes =
                 std::fs::read(cilium_world::fixture(&format!("{release}/{stream}.gob"))).unwrap();
             // The first run makes the series.
-            let (_, made) = run(&bytes, &mut flows, &mut metrics, &directory);
-            assert!(made > 50, "{release} {stream}: {made} flows");
-            let (allocated, _) = run(&bytes, &mut flows, &mut metrics, &directory);
-            let of_datapath: Vec<_> = allocated
+            let first = run(&bytes, &mut flows, &mut metrics, &directory);
+            made_series |= !first.allocated.is_empty();
+            let second = run(&bytes, &mut flows, &mut metrics, &directory);
+            assert_eq!(first.flows, second.flows);
+            for (sum, flows) in covered.iter_mut().zip(second.flows) {
+                *sum += flows;
+            }
+            let of_datapath: Vec<_> = second
+                .allocated
                 .iter()
                 .filter(|(_, kind, _)| *kind < message_type::ACCESS_LOG)
                 .collect();
@@ -99,5 +116,19 @@ fn datapath_events_allocate_nothing_up_to_the_metrics() {
                 "{release} {stream}: {of_datapath:?}"
             );
         }
+    }
+    assert!(
+        made_series,
+        "new series are allocated, so the counter works"
+    );
+    for kind in [
+        message_type::DROP,
+        message_type::TRACE,
+        message_type::POLICY_VERDICT,
+        message_type::CAPTURE,
+        message_type::TRACE_SOCK,
+    ] {
+        let flows = covered[usize::from(kind)];
+        assert!(flows > 20, "type {kind}: {flows} flows");
     }
 }

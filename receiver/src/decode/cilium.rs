@@ -24,7 +24,7 @@
     )
 )]
 
-use crate::decode::gob::{self, GobError, Reader, StructReader, TypeId, Types};
+use crate::decode::gob::{self, GobError, Reader, TypeId, Types};
 use crate::decode::packet::{PacketError, Start};
 use crate::model::flow::message_type;
 use crate::model::flow::texts::FileNumbering;
@@ -34,10 +34,13 @@ pub mod agent;
 pub mod capture;
 pub mod debug;
 pub mod drop;
+mod nested;
 pub mod policy_verdict;
 pub mod timestamp;
 pub mod trace;
 pub mod trace_sock;
+
+pub use nested::Definitions;
 
 #[cfg(test)]
 pub(crate) mod test_data;
@@ -113,16 +116,20 @@ pub enum Event<'a> {
     /// Type 7.
     TraceSock(trace_sock::TraceSock),
     /// Type 129.
-    AccessLog(Box<accesslog::AccessLog>),
+    AccessLog(Box<accesslog::AccessLog<'a>>),
     /// Type 130.
     Agent(agent::Notification<'a>),
 }
 
-/// Reads the `Data` of a payload.
+/// Reads the `Data` of a payload. `definitions` only saves time: the same bytes are the same event, whatever was read before.
 ///
 /// # Errors
 /// What is wrong with it; the stream goes on.
-pub fn event<'a>(data: &'a [u8], options: &Options) -> Result<Event<'a>, EventError> {
+pub fn event<'a>(
+    data: &'a [u8],
+    options: &Options,
+    definitions: &mut Definitions,
+) -> Result<Event<'a>, EventError> {
     let kind = *data.first().ok_or(EventError::Empty)?;
     match kind {
         message_type::DROP => drop::decode(data, options).map(Event::Drop),
@@ -134,9 +141,9 @@ pub fn event<'a>(data: &'a [u8], options: &Options) -> Result<Event<'a>, EventEr
         }
         message_type::TRACE_SOCK => trace_sock::decode(data, options).map(Event::TraceSock),
         message_type::ACCESS_LOG => {
-            accesslog::decode(data).map(|log| Event::AccessLog(Box::new(log)))
+            accesslog::decode(data, definitions).map(|log| Event::AccessLog(Box::new(log)))
         }
-        message_type::AGENT => agent::decode(data).map(Event::Agent),
+        message_type::AGENT => agent::decode(data, definitions).map(Event::Agent),
         other => Err(EventError::UnknownType(other)),
     }
 }
@@ -251,22 +258,6 @@ fn read_payload<'a>(
         RECORD_LOST => Payload::Lost { count: lost, cpu },
         other => Payload::Unknown(other),
     })
-}
-
-/// The gob stream inside `Data`, behind the type byte: learns its definitions and hands its one value to `read`.
-fn nested<'a, T>(
-    data: &'a [u8],
-    read: impl FnOnce(&mut StructReader<'_>, &mut Reader<'a>) -> Result<T, EventError>,
-) -> Result<T, EventError> {
-    let mut types = Types::default();
-    let mut rest = data.get(1..).unwrap_or_default();
-    loop {
-        let (content, next) = gob::frame(rest)?.ok_or(GobError::Truncated)?;
-        if let Some((id, mut reader)) = types.message(content)? {
-            return read(&mut StructReader::new(&types, id)?, &mut reader);
-        }
-        rest = next;
-    }
 }
 
 /// The capture header that starts messages 1, 3, 4 and 5 (16 bytes; `struct notify_capture_hdr` of Cilium's `bpf/lib/common.h`).

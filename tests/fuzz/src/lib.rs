@@ -6,7 +6,7 @@
 pub mod seeds;
 
 use netflume::config::{self, Loaded, Overrides, Problems, print, schema::File};
-use netflume::decode::cilium::{self, Monitor, Options, Payload};
+use netflume::decode::cilium::{self, Definitions, Monitor, Options, Payload};
 use netflume::decode::packet::{self, Start};
 use netflume::decode::{gob, kernel};
 use netflume::model::flow::TunnelProtocol;
@@ -62,13 +62,16 @@ pub fn cilium_event(data: &[u8]) {
     for agent in AGENTS {
         let options = Options { agent: *agent };
         // Reading is pure: the same bytes are the same event.
-        assert_eq!(cilium::event(data, &options), cilium::event(data, &options));
+        let mut known = Definitions::default();
+        let first = cilium::event(data, &options, &mut known);
+        assert_eq!(first, cilium::event(data, &options, &mut known));
     }
 }
 
 /// A connection to Cilium's monitor socket: payloads come to an end, and their events are read.
 pub fn cilium_monitor(data: &[u8]) {
     let mut monitor = Monitor::default();
+    let mut definitions = Definitions::default();
     let mut rest = data;
     while let Ok(Some(_)) = gob::frame(rest) {
         let Ok((payload, after)) = monitor.next(rest) else {
@@ -77,7 +80,7 @@ pub fn cilium_monitor(data: &[u8]) {
         assert!(after.len() < rest.len(), "a message without bytes");
         rest = after;
         if let Some(Payload::Sample { data, .. }) = payload {
-            cilium::event(data, &Options::default()).ok();
+            cilium::event(data, &Options::default(), &mut definitions).ok();
         }
     }
 }

@@ -5,14 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{EventError, nested, timestamp};
+use super::{Definitions, EventError, timestamp};
 use crate::decode::gob::{self, GobError, Reader, StructReader, Type, TypeId, Types, builtin};
 use crate::model::flow::layer7::Generic;
 use crate::model::flow::{Dns, Http, Kafka, L7FlowType, L7Record, TrafficDirection, Verdict};
 
-/// An access log record.
+/// An access log record. What only helps to find names borrows from the message; the protocol's part is owned, since the flow keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct AccessLog {
+pub struct AccessLog<'a> {
     /// Request, response or sample.
     pub kind: L7FlowType,
     /// Start of a request, end of a response, nanoseconds since 1970.
@@ -20,15 +20,15 @@ pub struct AccessLog {
     /// Where it was observed, as the direction of the flow.
     pub direction: TrafficDirection,
     /// Sender of this message: of a response the server.
-    pub source: LogEndpoint,
+    pub source: LogEndpoint<'a>,
     /// Receiver of this message.
-    pub destination: LogEndpoint,
+    pub destination: LogEndpoint<'a>,
     /// 0: IPv4, 1: IPv6.
     pub ip_version: u8,
     /// What the proxy did with it.
     pub verdict: Verdict,
     /// Rule or error text.
-    pub info: Box<str>,
+    pub info: &'a str,
     /// IP protocol number.
     pub transport: u8,
     /// The protocol's own part.
@@ -37,27 +37,78 @@ pub struct AccessLog {
 
 /// One end, as the record names it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct LogEndpoint {
+pub struct LogEndpoint<'a> {
     /// Endpoint id.
     pub id: u32,
     /// Address text; empty when unknown.
-    pub ipv4: Box<str>,
+    pub ipv4: &'a str,
     /// Address text; empty when unknown.
-    pub ipv6: Box<str>,
+    pub ipv6: &'a str,
     /// Host order.
     pub port: u16,
     /// Security identity.
     pub identity: u32,
-    /// `source:key=value`.
-    pub labels: Vec<Box<str>>,
+    /// As the record has them.
+    pub labels: Vec<Label<'a>>,
+}
+
+/// A label; its text is `source:key=value`, or `source:key` without a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label<'a> {
+    /// Up to 1.15.
+    Text(&'a str),
+    /// Since 1.16.
+    Parts {
+        /// For example `k8s`.
+        source: &'a str,
+        /// Its name.
+        key: &'a str,
+        /// May be empty.
+        value: &'a str,
+    },
+}
+
+impl Label<'_> {
+    /// Whether this is its text.
+    #[must_use]
+    pub fn is(&self, text: &str) -> bool {
+        match *self {
+            Self::Text(label) => label == text,
+            Self::Parts { source, key, value } => {
+                let rest = text.strip_prefix(source).and_then(|t| t.strip_prefix(':'));
+                rest.and_then(|t| t.strip_prefix(key))
+                    .is_some_and(|rest| match value {
+                        "" => rest.is_empty(),
+                        value => rest.strip_prefix('=') == Some(value),
+                    })
+            }
+        }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn text(&self) -> Box<str> {
+        match *self {
+            Self::Text(text) => text.into(),
+            Self::Parts {
+                source,
+                key,
+                value: "",
+            } => format!("{source}:{key}").into(),
+            Self::Parts { source, key, value } => format!("{source}:{key}={value}").into(),
+        }
+    }
 }
 
 /// Reads a `LogRecord`.
 ///
 /// # Errors
 /// When the gob stream inside makes no sense, or the timestamp is not RFC 3339 (Hubble drops such a record too).
-pub fn decode(data: &[u8]) -> Result<AccessLog, EventError> {
-    nested(data, |fields, reader| {
+pub fn decode<'a>(
+    data: &'a [u8],
+    definitions: &mut Definitions,
+) -> Result<AccessLog<'a>, EventError> {
+    definitions.value(data, |fields, reader| {
         let mut log = AccessLog::default();
         let mut time = "";
         while let Some((name, id)) = fields.next(reader)? {
@@ -70,7 +121,7 @@ pub fn decode(data: &[u8]) -> Result<AccessLog, EventError> {
                 "DestinationEndpoint" => log.destination = endpoint(types, id, reader)?,
                 "IPVersion" => log.ip_version = narrow(gob::uint(id, reader)?)?,
                 "Verdict" => log.verdict = verdict(gob::string(id, reader)?),
-                "Info" => log.info = gob::string(id, reader)?.into(),
+                "Info" => log.info = gob::string(id, reader)?,
                 // Quirk: Hubble looks at the low byte only.
                 "TransportProtocol" => log.transport = gob::uint(id, reader)?.to_le_bytes()[0],
                 // Only one of these is ever set.
@@ -133,14 +184,18 @@ fn low_half_signed(value: i64) -> u32 {
     low_half(value.cast_unsigned())
 }
 
-fn endpoint(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<LogEndpoint, GobError> {
+fn endpoint<'a>(
+    types: &Types,
+    id: TypeId,
+    reader: &mut Reader<'a>,
+) -> Result<LogEndpoint<'a>, GobError> {
     let mut endpoint = LogEndpoint::default();
     let mut fields = StructReader::new(types, id)?;
     while let Some((name, id)) = fields.next(reader)? {
         match name {
             "ID" => endpoint.id = low_half(gob::uint(id, reader)?),
-            "IPv4" => endpoint.ipv4 = gob::string(id, reader)?.into(),
-            "IPv6" => endpoint.ipv6 = gob::string(id, reader)?.into(),
+            "IPv4" => endpoint.ipv4 = gob::string(id, reader)?,
+            "IPv6" => endpoint.ipv6 = gob::string(id, reader)?,
             "Port" => endpoint.port = narrow(gob::uint(id, reader)?)?,
             "Identity" => endpoint.identity = low_half(gob::uint(id, reader)?),
             "Labels" => endpoint.labels = list(types, id, reader, label)?,
@@ -151,11 +206,11 @@ fn endpoint(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<LogEnd
 }
 
 /// A list, element by element. Nothing is reserved by the announced length.
-fn list<T>(
+fn list<'a, T>(
     types: &Types,
     id: TypeId,
-    reader: &mut Reader<'_>,
-    element: impl Fn(&Types, TypeId, &mut Reader<'_>) -> Result<T, GobError>,
+    reader: &mut Reader<'a>,
+    element: impl Fn(&Types, TypeId, &mut Reader<'a>) -> Result<T, GobError>,
 ) -> Result<Vec<T>, GobError> {
     let Some(Type::List(element_id)) = types.get(id) else {
         return Err(GobError::UnexpectedType);
@@ -194,12 +249,12 @@ fn strings(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Vec<Box
     list(types, id, reader, text)
 }
 
-/// A string up to 1.15, {Key, Value, Source} since: `Source:Key=Value`, or `Source:Key` without a value.
-fn label(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Box<str>, GobError> {
+/// A string up to 1.15, {Key, Value, Source} since.
+fn label<'a>(types: &Types, id: TypeId, reader: &mut Reader<'a>) -> Result<Label<'a>, GobError> {
     if id == builtin::STRING {
-        return text(types, id, reader);
+        return reader.string().map(Label::Text);
     }
-    let (mut key, mut value, mut source) = ("", "", "");
+    let (mut source, mut key, mut value) = ("", "", "");
     let mut fields = StructReader::new(types, id)?;
     while let Some((name, id)) = fields.next(reader)? {
         match name {
@@ -209,11 +264,7 @@ fn label(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Box<str>,
             _ => types.skip(id, reader)?,
         }
     }
-    Ok(if value.is_empty() {
-        format!("{source}:{key}").into()
-    } else {
-        format!("{source}:{key}={value}").into()
-    })
+    Ok(Label::Parts { source, key, value })
 }
 
 fn http(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Http, GobError> {
@@ -225,19 +276,35 @@ fn http(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Http, GobE
             "Method" => http.method = text(types, id, reader)?,
             "URL" => http.url = url(types, id, reader)?,
             "Protocol" => http.protocol = text(types, id, reader)?,
-            "Headers" => {
-                let headers = map(types, id, reader, strings)?;
-                let pairs = headers.into_iter();
-                http.headers = pairs
-                    .flat_map(|(key, values)| {
-                        values.into_iter().map(move |value| (key.clone(), value))
-                    })
-                    .collect();
-            }
+            "Headers" => http.headers = headers(types, id, reader)?,
             _ => types.skip(id, reader)?,
         }
     }
     Ok(http)
+}
+
+/// A map from names to lists of values: one entry for each value, sorted by name.
+fn headers(
+    types: &Types,
+    id: TypeId,
+    reader: &mut Reader<'_>,
+) -> Result<Vec<(Box<str>, Box<str>)>, GobError> {
+    let Some(Type::Map(builtin::STRING, list_id)) = types.get(id) else {
+        return Err(GobError::UnexpectedType);
+    };
+    let Some(Type::List(builtin::STRING)) = types.get(*list_id) else {
+        return Err(GobError::UnexpectedType);
+    };
+    let mut headers = Vec::new();
+    for _ in 0..reader.uint()? {
+        let name = reader.string()?;
+        for _ in 0..reader.uint()? {
+            headers.push((name.into(), reader.string()?.into()));
+        }
+    }
+    // Stable: the values of a name stay in their order.
+    headers.sort_by(|(a, _): &(Box<str>, Box<str>), (b, _)| a.cmp(b));
+    Ok(headers)
 }
 
 /// A type that marshals itself to its text.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::{EventError, nested, timestamp};
+use super::{Definitions, EventError, timestamp};
 use crate::decode::gob;
 use crate::model::cilium::{AgentEvent, AgentNotification, IpCacheUpdate, ServiceUpsert};
 use crate::model::flow::AgentEventType;
@@ -22,8 +22,11 @@ pub struct Notification<'a> {
 ///
 /// # Errors
 /// When the gob stream inside makes no sense.
-pub fn decode(data: &[u8]) -> Result<Notification<'_>, EventError> {
-    nested(data, |fields, reader| {
+pub fn decode<'a>(
+    data: &'a [u8],
+    definitions: &mut Definitions,
+) -> Result<Notification<'a>, EventError> {
+    definitions.value(data, |fields, reader| {
         let mut notification = Notification { kind: 0, text: "" };
         while let Some((name, id)) = fields.next(reader)? {
             match name {

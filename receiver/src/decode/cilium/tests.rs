@@ -238,9 +238,9 @@ fn every_prefix_is_an_error_or_a_smaller_event() {
         hex("02 0f 4d00 01000000 02000000 03000000 04000000"),
     ]);
     for bytes in all {
-        let whole = event(&bytes, &OPTIONS).unwrap();
+        let whole = event(&bytes, &OPTIONS, &mut Definitions::default()).unwrap();
         for end in 0..bytes.len() {
-            match event(&bytes[..end], &OPTIONS) {
+            match event(&bytes[..end], &OPTIONS, &mut Definitions::default()) {
                 Err(EventError::Empty) => assert_eq!(end, 0),
                 Err(EventError::Short { found, wanted, .. }) => {
                     assert!(found == end && wanted > end)
@@ -259,7 +259,7 @@ fn every_prefix_is_an_error_or_a_smaller_event() {
 fn types_without_an_event_are_named() {
     for kind in [0, 6, 8, 128, 131, 255] {
         assert_eq!(
-            event(&[kind; 64], &OPTIONS),
+            event(&[kind; 64], &OPTIONS, &mut Definitions::default()),
             Err(EventError::UnknownType(kind))
         );
     }
@@ -361,7 +361,7 @@ proptest::proptest! {
     #[test]
     fn any_event_is_read_without_panic(kind in 0_u8..9, bytes in proptest::collection::vec(0_u8.., 0..160)) {
         let bytes = [&[kind][..], &bytes].concat();
-        let result = event(&bytes, &OPTIONS);
+        let result = event(&bytes, &OPTIONS, &mut Definitions::default());
         proptest::prop_assert!(result.is_err() || result.is_ok());
     }
 }

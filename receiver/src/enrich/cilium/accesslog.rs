@@ -7,20 +7,20 @@ use super::labels;
 use super::redaction::Redaction;
 use super::requests::{Requests, Started};
 use super::{Directory, Endpoint};
-use crate::decode::cilium::accesslog::{AccessLog, LogEndpoint};
+use crate::decode::cilium::accesslog::{AccessLog, Label, LogEndpoint};
 use crate::model::flow::{
-    Dns, EventType, Flow, FlowType, Http, Ip, IpVersion, Kafka, L4, L7FlowType, L7Record, Labels,
-    Layer7, Pod, SctpChunkType, Summary, TraceParent, message_type,
+    Dns, EventType, Flow, FlowType, Http, Ip, IpVersion, L4, L7FlowType, L7Record, Labels, Layer7,
+    Pod, SctpChunkType, Summary, TraceParent, message_type,
 };
 
 /// The flow of a record; `requests` joins a response with what its request left behind.
 pub(super) fn flow(
-    log: &AccessLog,
+    log: AccessLog<'_>,
     directory: &Directory,
     redaction: &Redaction,
     requests: &mut Requests,
 ) -> Flow {
-    let ip = addresses(log);
+    let ip = addresses(&log);
     let (source_address, destination_address) =
         ip.map_or((None, None), |ip| (ip.source, ip.destination));
     let (source_port, destination_port) = (log.source.port, log.destination.port);
@@ -58,16 +58,16 @@ pub(super) fn flow(
         destination_names: directory.names(log.source.id, destination_address),
         source_service: directory.service(source_address, source_port),
         destination_service: directory.service(destination_address, destination_port),
-        l7: Some(Box::new(layer7(log, redaction, requests))),
         is_reply: Some(log.kind == L7FlowType::RESPONSE),
         direction: log.direction,
         summary: Summary::L7,
+        l7: Some(Box::new(layer7(log, redaction, requests))),
         ..Flow::default()
     }
 }
 
 /// Absent for a version that is neither. Quirk: encryption is never told.
-fn addresses(log: &AccessLog) -> Option<Ip> {
+fn addresses(log: &AccessLog<'_>) -> Option<Ip> {
     let (version, source, destination) = match log.ip_version {
         0 => (IpVersion::IPv4, &log.source.ipv4, &log.destination.ipv4),
         1 => (IpVersion::IPv6, &log.source.ipv6, &log.destination.ipv6),
@@ -82,13 +82,12 @@ fn addresses(log: &AccessLog) -> Option<Ip> {
 }
 
 /// Id, identity and labels are the record's; namespace and pod those of the address, the workload that of the local endpoint there.
-fn endpoint(log: &LogEndpoint, address: Option<IpAddr>, directory: &Directory) -> Endpoint {
-    let labels = labels::of_access_log(log.labels.clone());
+fn endpoint(log: &LogEndpoint<'_>, address: Option<IpAddr>, directory: &Directory) -> Endpoint {
     Endpoint {
         id: log.id,
         identity: log.identity,
         pod: pod(address, directory),
-        labels: Some(shared(labels, log.identity, directory)),
+        labels: Some(shared(&log.labels, log.identity, directory)),
     }
 }
 
@@ -119,52 +118,57 @@ fn pod(address: Option<IpAddr>, directory: &Directory) -> Option<Arc<Pod>> {
 }
 
 /// The directory's own copy when it says the same: a ring of flows then keeps one.
-fn shared(labels: Labels, identity: u32, directory: &Directory) -> Arc<Labels> {
-    match directory.labels(identity) {
+fn shared(labels: &[Label<'_>], identity: u32, directory: &Directory) -> Arc<Labels> {
+    let known = directory.labels(identity);
+    if let Some(known) = known
+        && labels::are_of_access_log(known, labels)
+    {
+        return Arc::clone(known);
+    }
+    let labels = labels::of_access_log(labels);
+    match known {
         Some(known) if **known == labels => Arc::clone(known),
         _ => Arc::new(labels),
     }
 }
 
-fn layer7(log: &AccessLog, redaction: &Redaction, requests: &mut Requests) -> Layer7 {
+fn layer7(log: AccessLog<'_>, redaction: &Redaction, requests: &mut Requests) -> Layer7 {
     let request = log.kind == L7FlowType::REQUEST;
     let mut l7 = Layer7 {
         kind: log.kind,
         record_time_ns: log.time_ns,
         ..Layer7::default()
     };
-    l7.record = match &log.record {
-        L7Record::Http(http) => {
-            join(log, http, requests, &mut l7);
-            let mut http = Http {
-                // A request has no status yet.
-                code: if request { 0 } else { http.code },
-                ..http.clone()
-            };
+    l7.record = match log.record {
+        L7Record::Http(mut http) => {
+            join(&http, requests, &mut l7);
+            if request {
+                // No status yet.
+                http.code = 0;
+            }
             redaction.http(&mut http);
             L7Record::Http(http)
         }
         L7Record::Dns(dns) if request => L7Record::Dns(Dns {
-            query: dns.query.clone(),
-            observation_source: dns.observation_source.clone(),
-            qtypes: dns.qtypes.clone(),
+            query: dns.query,
+            observation_source: dns.observation_source,
+            qtypes: dns.qtypes,
             ..Dns::default()
         }),
-        L7Record::Kafka(kafka) => {
-            let mut kafka = Kafka {
-                error_code: if request { 0 } else { kafka.error_code },
-                ..kafka.clone()
-            };
+        L7Record::Kafka(mut kafka) => {
+            if request {
+                kafka.error_code = 0;
+            }
             redaction.kafka(&mut kafka);
             L7Record::Kafka(kafka)
         }
-        other => other.clone(),
+        other => other,
     };
     l7
 }
 
 /// A request with an id is remembered; its response takes the time that passed, and the trace.
-fn join(log: &AccessLog, http: &Http, requests: &mut Requests, l7: &mut Layer7) {
+fn join(http: &Http, requests: &mut Requests, l7: &mut Layer7) {
     // Header names come in their canonical form; of several values the first counts.
     let header = |name: &str| {
         http.headers
@@ -173,12 +177,12 @@ fn join(log: &AccessLog, http: &Http, requests: &mut Requests, l7: &mut Layer7) 
             .map(|(_, value)| &**value)
     };
     let id = header("X-Request-Id").unwrap_or_default();
-    match log.kind {
+    match l7.kind {
         L7FlowType::REQUEST => {
             l7.trace = header("Traceparent").and_then(traceparent);
             if !id.is_empty() {
                 let started = Started {
-                    time_ns: log.time_ns,
+                    time_ns: l7.record_time_ns,
                     trace: l7.trace,
                 };
                 requests.insert(id, started);
@@ -187,7 +191,7 @@ fn join(log: &AccessLog, http: &Http, requests: &mut Requests, l7: &mut Layer7) 
         L7FlowType::RESPONSE if !id.is_empty() => {
             if let Some(started) = requests.remove(id) {
                 // A response before its request took no time at all.
-                let latency = log.time_ns.saturating_sub(started.time_ns);
+                let latency = l7.record_time_ns.saturating_sub(started.time_ns);
                 l7.latency_ns = u64::try_from(latency).unwrap_or(0);
                 l7.trace = started.trace;
             }

@@ -9,7 +9,7 @@ use crate::decode::cilium::drop::Drop;
 use crate::decode::cilium::policy_verdict::PolicyVerdict;
 use crate::decode::cilium::trace::{Reason, Trace};
 use crate::decode::cilium::trace_sock::TraceSock;
-use crate::decode::cilium::{self, Event, EventError, Payload, agent, debug};
+use crate::decode::cilium::{self, Definitions, Event, EventError, Payload, agent, debug};
 use crate::decode::packet::{self, Packet, PacketError, Start};
 use crate::enrich::cilium::redaction::Redaction;
 use crate::enrich::cilium::requests::Requests;
@@ -72,6 +72,7 @@ impl From<PacketError> for FlowError {
 pub struct Flows {
     options: Options,
     pub(super) requests: Requests,
+    definitions: Definitions,
     sequence: u64,
 }
 
@@ -87,6 +88,7 @@ impl Flows {
     pub fn new(options: Options) -> Self {
         Self {
             requests: Requests::new(options.requests),
+            definitions: Definitions::default(),
             sequence: options.uuid_seed,
             options,
         }
@@ -135,21 +137,23 @@ impl Flows {
         time_ns: u64,
         directory: &Directory,
     ) -> Result<CiliumEvent, FlowError> {
-        let event = cilium::event(data, &self.options.decode)?;
-        let flow = match &event {
-            Event::Drop(drop) => of_drop(drop, directory)?,
-            Event::Trace(trace) => of_trace(trace, directory, &self.options.decode)?,
-            Event::PolicyVerdict(verdict) => of_verdict(verdict, directory)?,
-            Event::Capture(capture) => of_capture(capture, directory)?,
-            Event::TraceSock(sock) => of_sock(sock, directory, self.options.skip_unknown_cgroups)?,
+        let event = cilium::event(data, &self.options.decode, &mut self.definitions)?;
+        let flow = match event {
+            Event::Drop(drop) => of_drop(&drop, directory)?,
+            Event::Trace(trace) => of_trace(&trace, directory, &self.options.decode)?,
+            Event::PolicyVerdict(verdict) => of_verdict(&verdict, directory)?,
+            Event::Capture(capture) => of_capture(&capture, directory)?,
+            Event::TraceSock(sock) => of_sock(&sock, directory, self.options.skip_unknown_cgroups)?,
             Event::AccessLog(log) => {
-                accesslog::flow(log, directory, &self.options.redaction, &mut self.requests)
+                accesslog::flow(*log, directory, &self.options.redaction, &mut self.requests)
             }
             Event::Debug(debug) => {
-                return Ok(CiliumEvent::Debug(of_debug(debug, cpu, time_ns, directory)));
+                return Ok(CiliumEvent::Debug(of_debug(
+                    &debug, cpu, time_ns, directory,
+                )));
             }
             Event::Agent(agent) => {
-                return Ok(CiliumEvent::Agent(agent::agent_event(agent, time_ns)));
+                return Ok(CiliumEvent::Agent(agent::agent_event(&agent, time_ns)));
             }
         };
         Ok(CiliumEvent::Flow(Flow {

@@ -1,5 +1,6 @@
 //! Label lists as Hubble shows them.
 
+use crate::decode::cilium::accesslog::Label;
 use crate::model::flow::Labels;
 
 /// The label that names the cluster.
@@ -20,22 +21,35 @@ pub fn of<'a>(identity: u32, labels: impl IntoIterator<Item = &'a str>) -> Label
         .collect();
     list.sort_unstable();
     Labels {
-        cluster_name: cluster_name(&all),
+        cluster_name: cluster_name(all.iter().copied()).into(),
         list: list.into(),
     }
 }
 
 /// The labels of an access log: sorted, never filtered. The cluster is taken from a `k8s:` label only.
 #[must_use]
-pub fn of_access_log(mut labels: Vec<Box<str>>) -> Labels {
-    let prefix = |label: &&str| label.starts_with("k8s:");
-    let all: Vec<&str> = labels.iter().map(|label| &**label).filter(prefix).collect();
-    let cluster_name = cluster_name(&all);
-    labels.sort_unstable();
+pub fn of_access_log(labels: &[Label<'_>]) -> Labels {
+    let mut list: Vec<Box<str>> = labels.iter().map(Label::text).collect();
+    let cluster_name = access_log_cluster(&list).into();
+    list.sort_unstable();
     Labels {
-        list: labels.into(),
+        list: list.into(),
         cluster_name,
     }
+}
+
+/// Whether [`of_access_log`] of `labels` is `known`. Looks no further than the order of the record, which the agent sorts.
+#[must_use]
+pub fn are_of_access_log(known: &Labels, labels: &[Label<'_>]) -> bool {
+    let mut pairs = known.list.iter().zip(labels);
+    known.list.len() == labels.len()
+        && pairs.all(|(known, label)| label.is(known))
+        && access_log_cluster(&known.list) == &*known.cluster_name
+}
+
+fn access_log_cluster(labels: &[Box<str>]) -> &str {
+    let labels = labels.iter().map(|label| &**label);
+    cluster_name(labels.filter(|label| label.starts_with("k8s:")))
 }
 
 /// The longest prefix; the first of equal ones, and never one of length zero.
@@ -63,12 +77,11 @@ fn prefix_length(text: &str) -> Option<u8> {
     (length <= most).then_some(length)
 }
 
-fn cluster_name(labels: &[&str]) -> Box<str> {
+fn cluster_name<'a>(labels: impl Iterator<Item = &'a str>) -> &'a str {
     labels
-        .iter()
         .filter_map(|label| label.split_once(':')?.1.split_once('='))
         .find(|(key, _)| *key == CLUSTER)
-        .map_or_else(Box::default, |(_, value)| value.into())
+        .map_or("", |(_, value)| value)
 }
 
 #[cfg(test)]
@@ -98,7 +111,41 @@ mod tests {
         let labels = ["k8s:app=web", "k8s:io.cilium.k8s.policy.cluster=blue"];
         assert_eq!(&*of(1000, labels).cluster_name, "blue");
         assert_eq!(&*of(1000, ["k8s:app=web"]).cluster_name, "");
-        let other = vec!["any:io.cilium.k8s.policy.cluster=blue".into()];
-        assert_eq!(&*of_access_log(other).cluster_name, "");
+        let other = [Label::Text("any:io.cilium.k8s.policy.cluster=blue")];
+        assert_eq!(&*of_access_log(&other).cluster_name, "");
+    }
+
+    #[test]
+    fn labels_of_a_record_are_recognised_without_being_made() {
+        let parts = |source, key, value| Label::Parts { source, key, value };
+        let record = [
+            parts("k8s", "app", "web"),
+            parts("k8s", "io.cilium.k8s.policy.cluster", "blue"),
+            parts("reserved", "host", ""),
+        ];
+        let known = of_access_log(&record);
+        assert_eq!(
+            known.list.join(" "),
+            "k8s:app=web k8s:io.cilium.k8s.policy.cluster=blue reserved:host"
+        );
+        assert!(are_of_access_log(&known, &record));
+        let texts: Vec<_> = known.list.iter().map(|text| Label::Text(text)).collect();
+        assert!(are_of_access_log(&known, &texts));
+        for other in [
+            parts("k8s", "app", "web2"),
+            parts("k8s", "app", ""),
+            parts("k8s", "ap", "web"),
+            parts("any", "app", "web"),
+            Label::Text("k8s:app"),
+        ] {
+            let record = [other, record[1], record[2]];
+            assert!(!are_of_access_log(&known, &record), "{other:?}");
+        }
+        assert!(!are_of_access_log(&known, &record[..2]));
+        let elsewhere = Labels {
+            cluster_name: "green".into(),
+            ..known
+        };
+        assert!(!are_of_access_log(&elsewhere, &record));
     }
 }
