@@ -7,6 +7,7 @@
 mod debian;
 mod fuzz;
 mod kernels;
+mod oracle;
 mod qemu;
 mod setup;
 mod steps;
@@ -15,7 +16,6 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use steps::Steps;
-use xtask::cache;
 use xtask::partner;
 use xtask::run::{command, run};
 
@@ -29,7 +29,7 @@ cargo xtask COMMAND
   kernels [VERSION...] [--table]  runs the kernel tests under QEMU on Debian's 5.10, 6.1 and 6.12; --table prints the last results
   fuzz [--seconds N] [TARGET...]  fuzzes the decoders (default: each for 10 s)
   oracle gen          writes tests/fixtures/cilium anew with Cilium's own code, both releases
-  oracle bench        Hubble's decoder and metrics, then ours, on the same bytes
+  oracle bench        Hubble's decoder and metrics, then ours, on the same bytes: both speeds and their ratio
   oracle ARG...       runs the program with other arguments; without any it lists them
   bench [ARG...]      benchmarks of the pure parts, on a quiet machine; arguments go to criterion
   bench kernel pass|connect [ARG...]  what the kernel programs cost (root)
@@ -101,7 +101,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "kernels" if rest.iter().any(|arg| arg == "--table") => kernels::table(),
         "kernels" => kernels::run(rest),
         "fuzz" => fuzz::run(rest),
-        "oracle" => oracle(rest),
+        "oracle" => oracle::oracle(rest),
         "bench" if rest.first().is_some_and(|what| what == "kernel") => {
             let line =
                 "cargo run --release --package netflume-tests --bin netflume-bench-kernel --";
@@ -159,24 +159,4 @@ fn ignored(name: &str) -> Result<()> {
 fn collector(config: &str) -> Result<()> {
     let program = partner::COLLECTOR.program()?;
     run(command(&program.to_string_lossy()).arg(format!("--config=otelcol-config/{config}.yaml")))
-}
-
-fn oracle(args: &[String]) -> Result<()> {
-    let program = partner::ORACLE.program()?;
-    let oracle = || command(&program.to_string_lossy());
-    match args {
-        [what] if what == "gen" => {
-            let older = partner::ORACLE_1_18.program()?;
-            run(command(&older.to_string_lossy()).arg("gen"))?;
-            run(oracle().arg("gen"))
-        }
-        [what] if what == "bench" => {
-            let stream = cache::root().join("target/cilium-mixed.gob");
-            run(oracle().args(["mixed", "-n", "65536", "-out"]).arg(&stream))?;
-            run(oracle().arg("bench").arg(&stream))?;
-            let ours = "cargo bench --package netflume --bench cilium";
-            run(command(ours).env("NETFLUME_CILIUM_STREAM", &stream))
-        }
-        args => run(oracle().args(args)),
-    }
 }
