@@ -283,12 +283,11 @@ fn http(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Http, GobE
     Ok(http)
 }
 
+/// Name and value.
+type Header = (Box<str>, Box<str>);
+
 /// A map from names to lists of values: one entry for each value, sorted by name.
-fn headers(
-    types: &Types,
-    id: TypeId,
-    reader: &mut Reader<'_>,
-) -> Result<Vec<(Box<str>, Box<str>)>, GobError> {
+fn headers(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Vec<Header>, GobError> {
     let Some(Type::Map(builtin::STRING, list_id)) = types.get(id) else {
         return Err(GobError::UnexpectedType);
     };
@@ -303,7 +302,7 @@ fn headers(
         }
     }
     // Stable: the values of a name stay in their order.
-    headers.sort_by(|(a, _): &(Box<str>, Box<str>), (b, _)| a.cmp(b));
+    headers.sort_by(|(a, _): &Header, (b, _)| a.cmp(b));
     Ok(headers)
 }
 
