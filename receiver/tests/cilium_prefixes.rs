@@ -16,13 +16,15 @@ const RELEASES: [(&str, (u16, u16)); 2] = [("1.18.6", (1, 18)), ("1.19.4", (1, 1
 /// The streams of a release.
 fn streams(release: &str) -> Vec<Vec<u8>> {
     let folder = std::fs::read_dir(cilium_world::fixture(release)).expect("the fixtures");
-    let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = folder
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "gob"));
     paths.sort();
     assert!(paths.len() >= 7, "streams of {release}: {paths:?}");
     paths
         .iter()
-        .map(|path| std::fs::read(path).unwrap())
+        .map(|path| std::fs::read(path).expect("a stream"))
         .collect()
 }
 
