@@ -72,13 +72,16 @@ func (l countedListener) Accept() (net.Conn, error) {
 
 type countedConn struct {
 	net.Conn
-	host   *host
-	writes uint64 // by one goroutine only
-	once   sync.Once
+	host    *host
+	writing sync.Mutex
+	writes  uint64
+	once    sync.Once
 }
 
 // Write is called by gob once for each message; the first one describes the type.
 func (c *countedConn) Write(b []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
 	n, err := c.Conn.Write(b)
 	c.host.bytes.Add(uint64(n))
 	if c.writes++; c.writes > 1 && err == nil {
@@ -97,10 +100,11 @@ type host struct {
 	path  string
 	queue int
 
-	mu     sync.Mutex
-	agent  monitorAgent
-	cancel context.CancelFunc
-	conns  map[*countedConn]struct{}
+	mu       sync.Mutex
+	agent    monitorAgent
+	cancel   context.CancelFunc
+	listener net.Listener
+	conns    map[*countedConn]struct{}
 
 	sent, offered, dropped, written, bytes, connections atomic.Uint64
 	clients                                             atomic.Int64
@@ -136,7 +140,7 @@ func (h *host) start() error {
 	}
 	agent := newMonitorAgent(ctx, logger)
 	h.mu.Lock()
-	h.agent, h.cancel = agent, cancel
+	h.agent, h.cancel, h.listener = agent, cancel, listener
 	h.mu.Unlock()
 	go serveConnections(ctx, logger, countedListener{listener, h}, agent, h.queue)
 	return nil
@@ -146,6 +150,8 @@ func (h *host) start() error {
 func (h *host) stop() {
 	h.mu.Lock()
 	h.cancel()
+	// The agent's own code closes it a moment later, and would take the next agent's socket away with it.
+	h.listener.Close()
 	conns := make([]*countedConn, 0, len(h.conns))
 	for c := range h.conns {
 		conns = append(conns, c)
@@ -153,6 +159,9 @@ func (h *host) stop() {
 	h.mu.Unlock()
 	for _, c := range conns {
 		c.Close()
+		// What it was just writing is counted before anybody asks.
+		c.writing.Lock()
+		c.writing.Unlock()
 	}
 }
 

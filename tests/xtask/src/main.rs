@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use steps::Steps;
 use xtask::partner;
-use xtask::run::{command, run};
+use xtask::run::{cargo_executables, command, run};
 
 const HELP: &str = "\
 cargo xtask COMMAND
@@ -32,6 +32,7 @@ cargo xtask COMMAND
   oracle bench        Hubble's decoder and metrics, then ours, on the same bytes: both speeds and their ratio
   oracle ARG...       runs the program with other arguments; without any it lists them
   bench [ARG...]      benchmarks of the pure parts, on a quiet machine; arguments go to criterion
+  bench cilium-socket [--seconds N] [--rate N]  100,000 events/s through the monitor socket: books, CPU, memory, the agent's cost
   bench kernel pass|connect [ARG...]  what the kernel programs cost (root)
 
 parts of test:
@@ -56,6 +57,11 @@ const PARTS: &[Part] = &[
         "collector",
         "end to end into a real OpenTelemetry Collector (root)",
         || ignored("collector"),
+    ),
+    (
+        "cilium",
+        "the Cilium receiver beside the agent's own listener code (root)",
+        cilium,
     ),
     (
         "kernel",
@@ -107,6 +113,15 @@ fn dispatch(args: &[String]) -> Result<()> {
                 "cargo run --release --package netflume-tests --bin netflume-bench-kernel --";
             run(command(line).args(rest.iter().skip(1)))
         }
+        "bench" if rest.first().is_some_and(|what| what == "cilium-socket") => {
+            let line = "cargo build --release --workspace --bin netflume --bin netflume-bench-cilium-socket";
+            let names = ["netflume", "netflume-bench-cilium-socket"];
+            let [netflume, bench] = cargo_executables(&mut command(line), names)?;
+            let mut bench = command(&bench.to_string_lossy());
+            run(bench
+                .env("NETFLUME_BIN", netflume)
+                .args(rest.iter().skip(1)))
+        }
         "bench" => run(command("cargo bench --package netflume --").args(rest)),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
@@ -154,6 +169,13 @@ fn ignored(name: &str) -> Result<()> {
     cargo(&format!(
         "test --workspace --test {name} -- --ignored --test-threads=1"
     ))
+}
+
+/// The tests, and a short run of the benchmark, which fails when anything is lost from sight.
+fn cilium() -> Result<()> {
+    ignored("cilium")?;
+    let bench = "run --quiet --package netflume-tests --bin netflume-bench-cilium-socket";
+    cargo(&format!("{bench} -- --seconds 3 --rate 10000"))
 }
 
 fn collector(config: &str) -> Result<()> {

@@ -1,0 +1,4 @@
+//! The Cilium receiver as its user runs it, beside the agent's own listener code (`tests/oracle`).
+
+mod listener;
+mod support;
