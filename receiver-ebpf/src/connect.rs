@@ -14,7 +14,7 @@ use crate::{
         Ptr, current_owner, current_registers, current_tgid, offset, read_user, system_call_result,
     },
     iterators::socket_of,
-    maps,
+    maps, scope,
     tcp::{self, AF_INET, AF_INET6},
 };
 
@@ -73,7 +73,7 @@ fn is_no_way(result: i64) -> bool {
 fn never_tried(sk: Ptr) -> bool {
     !sk.is_null()
         && tcp::is_tcp(sk)
-        && tcp::in_scope(sk)
+        && scope::contains(sk)
         && sk.read::<u32>(offset!(tcp_write_seq)) == 0
 }
 

@@ -8,10 +8,9 @@ use netflume_ebpf::{ABSENT, Control, ListenerRecord, OwnerRecord};
 use zerocopy::FromZeros;
 
 use crate::{
-    access::{
-        Fields, Known, Ptr, Step, TaskFileContext, TcpContext, current_tgid, offset, setting,
-    },
+    access::{Fields, Known, Ptr, Step, TaskFileContext, TcpContext, offset, setting},
     maps::{self, Connection, EndpointKey, OWN_ENDPOINTS},
+    scope,
     tcp::{self, state},
 };
 
@@ -27,8 +26,7 @@ fn task_file(ctx: *mut TaskFileContext) -> i32 {
         return 0;
     };
     if control.own_tgid == 0 {
-        // The reader of the iterator is ourselves, whatever pid namespace we live in.
-        control.own_tgid = current_tgid();
+        scope::learn(control);
     }
     if setting!(tcp) != 0 && control.pass != 0 && !step.object.is_null() && !step.task.is_null() {
         // One helper and plain loads where the kernel has it, else a helper call for each field.
@@ -67,7 +65,7 @@ fn tcp_sockets(ctx: *mut TcpContext) -> i32 {
 #[inline(always)]
 fn visit(step: &Step, sk: impl Fields, control: &Control) {
     let current = u32::from(sk.get::<u8>(offset!(sock_state)));
-    if !(state::is_connection(current) || current == state::LISTEN) || !tcp::in_scope(sk) {
+    if !(state::is_connection(current) || current == state::LISTEN) || !scope::contains(sk) {
         return;
     }
     let own = !step.task.is_null() && step.task.get::<u32>(offset!(task_tgid)) == control.own_tgid;

@@ -289,14 +289,24 @@ impl Settings {
 )]
 #[repr(C)]
 pub struct Control {
+    /// With a network namespace as scope: only sockets whose creator lives in this cgroup (v2, inode number) or below. Zero: all.
+    pub scope_cgroup: u64,
+    /// Own cgroup. Learnt with `own_tgid`, as what follows.
+    pub own_cgroup: u64,
+    /// The cgroup around it; zero if there is none.
+    pub parent_cgroup: u64,
+    /// Ancestors of `scope_cgroup`.
+    pub scope_cgroup_level: u32,
+    /// Ancestors of `own_cgroup`.
+    pub own_cgroup_level: u32,
+    /// The host's own network namespace.
+    pub host_netns: u32,
     /// Own process, the kernel's tgid: its sockets are left out. Learnt by the first iterator pass, which runs as ourselves.
     pub own_tgid: u32,
     /// Number of the iterator pass, so that a socket with several descriptors is told once a pass. Zero: only learn who we are.
     pub pass: u32,
     /// One: the cgroup hooks on sending are attached and tell every unconnected destination.
     pub udp_send_hooks: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 /// Slots of the per-CPU map `COUNTERS`; each is a total that only grows.

@@ -123,10 +123,22 @@ offsets! {
     task_cred = required "task_struct" "cred";
     /// struct css_set *.
     task_cgroups = optional "task_struct" "cgroups";
+    /// struct task_struct *; the first task of all is its own.
+    task_real_parent = optional "task_struct" "real_parent";
+    /// struct nsproxy *.
+    task_nsproxy = optional "task_struct" "nsproxy";
+    /// struct net *.
+    nsproxy_net_ns = optional "nsproxy" "net_ns";
     /// kuid_t, the real user.
     cred_uid = required "cred" "uid";
     /// struct cgroup * of the default (v2) hierarchy.
     css_set_cgroup = optional "css_set" "dfl_cgrp";
+    /// int, how many ancestors it has.
+    cgroup_level = optional "cgroup" "level";
+    /// `struct cgroup *[]`, from the root to itself (6.1 and later) …
+    cgroup_ancestors = optional "cgroup" "ancestors";
+    /// … or `u64[]`, their numbers.
+    cgroup_ancestor_ids = optional "cgroup" "ancestor_ids";
     /// struct kernfs_node *.
     cgroup_kn = optional "cgroup" "kn";
     /// u64, the inode number.

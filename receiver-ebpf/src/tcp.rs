@@ -20,6 +20,7 @@ use netflume_ebpf::{
 use crate::{
     access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset, setting},
     maps::{self, CONNECTIONS, Connection, EndpointKey, OWN_ENDPOINTS},
+    scope,
 };
 
 /// TCP states, include/net/tcp_states.h.
@@ -66,7 +67,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
         | state::LAST_ACK
         | state::LISTEN => {
             let sk = Known::tcp_argument(&ctx);
-            if !sk.is_null() && in_scope(sk) {
+            if !sk.is_null() && scope::contains(sk) {
                 change(sk, old, new);
             }
         }
@@ -98,13 +99,6 @@ pub fn is_tcp(sk: impl Fields) -> bool {
     let family: u16 = sk.get(offset!(sock_family));
     (family == AF_INET || family == AF_INET6)
         && sk.get::<u16>(offset!(sock_protocol)) == IPPROTO_TCP
-}
-
-/// The socket belongs to what is to be watched.
-#[inline(always)]
-pub fn in_scope(sk: impl Fields) -> bool {
-    let netns = setting!(scope_netns);
-    netns == 0 || netns == u64::from(network_namespace(sk))
 }
 
 /// Inode number of the socket's network namespace.

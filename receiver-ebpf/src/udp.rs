@@ -20,7 +20,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::{
     access::{self, Ptr, current_owner, offset, setting},
-    maps, tcp,
+    maps, scope, tcp,
 };
 
 const AF_INET: u16 = 2;
@@ -400,7 +400,7 @@ fn moved(sk: Ptr, peer: &Peer, local: &Peer, bytes: u64, way: Way) {
         tell_end(flow);
         let _ = UDP_FLOWS.remove(key);
     }
-    if !tcp::in_scope(sk) {
+    if !scope::contains(sk) {
         return;
     }
     let mut new = UdpFlow::new_zeroed();

@@ -57,6 +57,8 @@ closed_set! {
         MapFull = "map_full",
         /// The source went away in the middle of it.
         CutOff = "cut_off",
+        /// The kernel left out a run of a program that was under way on the same CPU.
+        Nested = "nested",
         /// The bytes made no sense.
         Malformed = "malformed",
         /// A filter, sampling or scope said no.

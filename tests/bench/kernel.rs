@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- pass [CONNECTIONS [NAMESPACES]]
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- connect [PAIRS [CYCLES]]
+//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- udp [PAIRS [CYCLES]]
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- programs [CYCLES]
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! network namespaces (default: the host's own): the iterator alone, with decoding, and with the update of the flow table.
 //! `programs`: the kernel's own account of each program during such cycles: runs and nanoseconds a cycle.
 //! `connect`: CPU time that our hooks add to one connect + accept + close on loopback: runs without and with them in turn.
+//! `udp`: what they add to one send + receive on loopback, between connected sockets and between sockets that name their peer.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,14 +20,13 @@
 )]
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use netflume::aggregate::netflow::{FlowTable, Options};
 use netflume::decode::kernel::decode;
-use netflume::ledger::Ledger;
 use netflume::model::netflow::Identity;
 use netflume::source::Batch;
 use netflume::source::kernel::{KernelOptions, KernelSource};
@@ -43,11 +44,40 @@ fn main() {
         |at: usize, default: usize| arguments.get(at).map_or(default, |a| a.parse().unwrap());
     match arguments.first().map(String::as_str) {
         Some("pass") => pass(number(1, 10_000), number(2, 0)),
-        Some("connect") => connect(number(1, 11), number(2, 4_000)),
+        Some("connect") => {
+            let options = KernelOptions {
+                udp: false,
+                ..KernelOptions::default()
+            };
+            added(
+                "connect + accept + close",
+                &["cycle"],
+                number(1, 11),
+                number(2, 4_000),
+                &options,
+            );
+        }
+        Some("udp") => {
+            let options = KernelOptions {
+                tcp: false,
+                ..KernelOptions::default()
+            };
+            for peer in ["connected", "named"] {
+                let what = format!("send + receive, peer {peer}");
+                added(
+                    &what,
+                    &["datagrams", peer],
+                    number(1, 21),
+                    number(2, 100_000),
+                    &options,
+                );
+            }
+        }
         Some("programs") => programs(number(1, 4_000)),
         Some("hold") => hold(number(1, 0), number(2, 0)),
         Some("cycle") => cycle(),
-        _ => panic!("usage: netflume-bench-kernel pass|connect"),
+        Some("datagrams") => datagrams(arguments[1] == "connected"),
+        _ => panic!("usage: netflume-bench-kernel pass|connect|udp|programs"),
     }
 }
 
@@ -101,8 +131,9 @@ fn pass(connections: usize, namespaces: usize) {
     println!("iterator to flow table   {}", Spread::of(&mut all));
 }
 
-fn connect(pairs: usize, cycles: usize) {
-    let mut worker = Worker::start(&["cycle"]);
+/// What the hooks add to a cycle of the worker: runs without and with them in turn.
+fn added(what: &str, worker: &[&str], pairs: usize, cycles: usize, options: &KernelOptions) {
+    let mut worker = Worker::start(worker);
     let run = |worker: &mut Worker| -> f64 {
         worker.tell(&cycles.to_string());
         worker.hear().parse().unwrap()
@@ -111,12 +142,7 @@ fn connect(pairs: usize, cycles: usize) {
     let (mut without, mut with, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for pair in 0..pairs {
         let attached = |worker: &mut Worker| {
-            let ledger: Arc<Ledger> = Arc::default();
-            let options = KernelOptions {
-                udp: false,
-                ..KernelOptions::default()
-            };
-            let mut source = KernelSource::start(&options, ledger).unwrap();
+            let mut source = KernelSource::start(options, Arc::default()).unwrap();
             std::thread::scope(|scope| {
                 let running = scope.spawn(|| run(worker));
                 serve(&mut source, || running.is_finished());
@@ -135,9 +161,7 @@ fn connect(pairs: usize, cycles: usize) {
         with.push(b);
         added.push(b - a);
     }
-    println!(
-        "{pairs} pairs of {cycles} cycles of connect + accept + close, µs of CPU (user + system) a cycle"
-    );
+    println!("{pairs} pairs of {cycles} cycles of {what}, µs of CPU (user + system) a cycle");
     println!("without  {}", Spread::of(&mut without));
     println!("with     {}", Spread::of(&mut with));
     println!("added    {}", Spread::of(&mut added));
@@ -233,6 +257,32 @@ fn cycle() {
     }
 }
 
+/// Worker: for each number that it hears, so many datagrams sent and received; says the microseconds of CPU that one took.
+fn datagrams(connected: bool) {
+    let [a, b] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let to = b.local_addr().unwrap();
+    if connected {
+        a.connect(to).unwrap();
+        b.connect(a.local_addr().unwrap()).unwrap();
+    }
+    let mut buffer = [0; 64];
+    for line in std::io::stdin().lines() {
+        let cycles: u32 = line.unwrap().parse().unwrap();
+        let start = cpu_time(ClockId::ProcessCPUTime);
+        for _ in 0..cycles {
+            if connected {
+                a.send(&buffer).unwrap();
+                b.recv(&mut buffer).unwrap();
+            } else {
+                a.send_to(&buffer, to).unwrap();
+                b.recv_from(&mut buffer).unwrap();
+            }
+        }
+        let took = cpu_time(ClockId::ProcessCPUTime) - start;
+        println!("{}", took.as_secs_f64() * 1e6 / f64::from(cycles));
+    }
+}
+
 /// Another process of this very program.
 struct Worker {
     child: Child,
@@ -292,7 +342,7 @@ impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "median {:8.2}  min {:8.2}  max {:8.2}",
+            "median {:8.3}  min {:8.3}  max {:8.3}",
             self.0, self.1, self.2
         )
     }
@@ -338,7 +388,7 @@ fn raise_descriptor_limit() {
 
 fn loopback_up() {
     use std::os::fd::AsRawFd;
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     // SAFETY: all of a `ifreq` may be zero.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l'.cast_signed();

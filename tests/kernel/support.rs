@@ -276,6 +276,11 @@ const HELPER: &str = "NETFLUME_TEST_HELPER";
 impl Helper {
     /// Starts `test` (its full path in this file, `owners::serve`).
     pub(crate) fn start(test: &str) -> Self {
+        Self::start_with(test, &[])
+    }
+
+    /// Starts it with these environment variables.
+    pub(crate) fn start_with(test: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--ignored",
@@ -285,6 +290,7 @@ impl Helper {
                 test,
             ])
             .env(HELPER, test)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -121,7 +121,7 @@ pub const ROWS: &[Row] = &[
         "receivers.ebpf.scope",
         Limits::Any,
         |c| &mut ebpf(c).kernel.scope,
-        "`host` sees every network namespace, `pod` only the own network namespace or cgroup (sidecar).",
+        "`host` sees every network namespace; `pod` only the own one (sidecar), and where that is the host's, only the own pod's or unit's cgroup.",
     ),
     Row::value(
         "receivers.ebpf.loopback",

@@ -124,11 +124,6 @@ fn attributes(out: &mut Vec<u8>, event: &CiliumEvent) {
 /// In order of their names.
 fn flow_attributes(out: &mut Vec<u8>, flow: &Flow) {
     const AT: u8 = field::ATTRIBUTES;
-    let identity = |out: &mut Vec<u8>, key, endpoint: &Endpoint| {
-        if endpoint.identity != 0 {
-            int_kv(out, AT, key, endpoint.identity.into());
-        }
-    };
     identity(out, key!(cilium::DESTINATION_IDENTITY), &flow.destination);
     if flow.drop_reason != DropReason::default()
         && let Some(name) = flow.drop_reason.name()
@@ -204,7 +199,13 @@ fn flow_attributes(out: &mut Vec<u8>, flow: &Flow) {
     }
 }
 
-fn text_unless_empty(out: &mut Vec<u8>, key: wire::Key, text: &str) {
+fn identity<const N: usize>(out: &mut Vec<u8>, key: wire::Key<N>, endpoint: &Endpoint) {
+    if endpoint.identity != 0 {
+        int_kv(out, field::ATTRIBUTES, key, endpoint.identity.into());
+    }
+}
+
+fn text_unless_empty<const N: usize>(out: &mut Vec<u8>, key: wire::Key<N>, text: &str) {
     if !text.is_empty() {
         text_kv(out, field::ATTRIBUTES, key, text);
     }

@@ -524,16 +524,21 @@ fn peer_kubernetes(out: &mut Vec<u8>, names: &KubernetesNames) {
     );
 }
 
-#[inline]
-fn optional(out: &mut Vec<u8>, field: u8, key: wire::Key, value: &Option<String>) {
+#[inline(always)]
+fn optional<const N: usize>(
+    out: &mut Vec<u8>,
+    field: u8,
+    key: wire::Key<N>,
+    value: &Option<String>,
+) {
     if let Some(value) = value {
         text_kv(out, field, key, value);
     }
 }
 
 /// In the body a port is text, and `*` when it was merged away.
-#[inline]
-fn port_text(out: &mut Vec<u8>, key: wire::Key, port: Port) {
+#[inline(always)]
+fn port_text<const N: usize>(out: &mut Vec<u8>, key: wire::Key<N>, port: Port) {
     match port {
         Port::Unknown => {}
         Port::Any => text_kv(out, VALUES, key, netflow::ANY_PORT),
@@ -542,8 +547,8 @@ fn port_text(out: &mut Vec<u8>, key: wire::Key, port: Port) {
 }
 
 /// By semantic conventions a port is an int, and left out when there is not one.
-#[inline]
-fn port_int(out: &mut Vec<u8>, key: wire::Key, port: Port) {
+#[inline(always)]
+fn port_int<const N: usize>(out: &mut Vec<u8>, key: wire::Key<N>, port: Port) {
     if let Port::Known(port) = port {
         int_kv(out, field::ATTRIBUTES, key, port.into());
     }

@@ -42,46 +42,59 @@ const fn tag(field: u8, wire_type: u8) -> u8 {
     (field << 3) | wire_type
 }
 
-/// A `KeyValue.key`, encoded with its tag and length. Made by [`key!`](crate::key).
+/// A `KeyValue` up to the first byte of its value, as one piece that is copied at once: tag and length of the pair, tag, length and
+/// characters of the key, tag and length of the value, the tag of the value's kind, one byte. All but the key's part is written
+/// over. Made by [`key!`](crate::key).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key(&'static [u8]);
+pub struct Key<const N: usize>([u8; N]);
 
-impl Key {
-    /// Wraps what [`encode_key`] made.
+/// Bytes of a [`Key`] beside the characters.
+pub const KEY_FRAME: usize = 8;
+/// Where the key's tag stands, behind tag and length of the pair.
+const KEY_START: usize = 2;
+/// Bytes behind the key's characters.
+const KEY_REST: usize = 4;
+/// The longest key: pairs of numbers are below 128 bytes with it, whatever the number.
+const KEY_MAX: usize = 96;
+
+impl<const N: usize> Key<N> {
+    /// Encodes a key whose length is `N` - [`KEY_FRAME`]; for [`key!`](crate::key) only.
+    ///
+    /// # Panics
+    /// At compile time, when `N` does not fit or the key is longer than 96 bytes.
     #[must_use]
-    pub const fn from_encoded(bytes: &'static [u8]) -> Self {
-        Self(bytes)
+    pub const fn new(name: &str) -> Self {
+        let name = name.as_bytes();
+        assert!(
+            name.len() <= KEY_MAX && N == name.len() + KEY_FRAME,
+            "a key has at most 96 bytes"
+        );
+        let mut out = [0; N];
+        out[KEY_START] = tag(1, LENGTH);
+        out[KEY_START + 1] = name.len() as u8;
+        let mut i = 0;
+        while i < name.len() {
+            out[KEY_START + 2 + i] = name[i];
+            i += 1;
+        }
+        out[N - KEY_REST] = KV_VALUE;
+        Self(out)
     }
-}
 
-/// Encodes a key into exactly `N` = length + 2 bytes; for [`key!`](crate::key) only.
-///
-/// # Panics
-/// At compile time, when `N` does not fit or the key is longer than 127 bytes.
-#[must_use]
-pub const fn encode_key<const N: usize>(name: &str) -> [u8; N] {
-    let name = name.as_bytes();
-    assert!(
-        name.len() < 128 && N == name.len() + 2,
-        "a key has 1 to 127 bytes"
-    );
-    let mut out = [0; N];
-    out[0] = tag(1, LENGTH);
-    out[1] = name.len() as u8;
-    let mut i = 0;
-    while i < name.len() {
-        out[i + 2] = name[i];
-        i += 1;
+    /// The `KeyValue.key` field alone.
+    #[inline(always)]
+    fn field(&self) -> &[u8] {
+        &self.0[KEY_START..N - KEY_REST]
     }
-    out
 }
 
 /// A [`wire::Key`](crate::otlp::wire::Key) from a constant `&str`, encoded at compile time.
 #[macro_export]
 macro_rules! key {
     ($name:expr) => {{
-        const BYTES: [u8; $name.len() + 2] = $crate::otlp::wire::encode_key($name);
-        $crate::otlp::wire::Key::from_encoded(&BYTES)
+        const KEY: $crate::otlp::wire::Key<{ $name.len() + $crate::otlp::wire::KEY_FRAME }> =
+            $crate::otlp::wire::Key::new($name);
+        KEY
     }};
 }
 
@@ -192,73 +205,110 @@ fn move_content(out: &mut Vec<u8>, from: usize, to: usize) {
     out.truncate(end - from + to);
 }
 
+/// Writes a pair up to the first byte of its value: `kind` is the value's tag, `first` that byte, and `more` bytes will follow.
+/// The pair must be below 128 bytes.
+#[inline(always)]
+fn head<const N: usize>(
+    out: &mut Vec<u8>,
+    field: u8,
+    key: Key<N>,
+    kind: u8,
+    first: u8,
+    more: usize,
+) {
+    out.extend_from_slice(&key.0);
+    // There are that many: they were just written.
+    if let Some(pair) = out.last_chunk_mut::<N>() {
+        pair[0] = tag(field, LENGTH);
+        pair[1] = (N - KEY_START + more) as u8;
+        pair[N - 3] = (2 + more) as u8;
+        pair[N - 2] = kind;
+        pair[N - 1] = first;
+    }
+}
+
 /// Writes `KeyValue { key, string_value }` as element of the repeated field `field`.
 ///
 /// Always inlined, as its siblings: there the key's length is a constant, and copying it a few moves instead of a call.
 #[inline(always)]
-pub fn text_kv(out: &mut Vec<u8>, field: u8, key: Key, value: &str) {
-    string_kv(out, field, key, value.as_bytes());
+pub fn text_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: &str) {
+    if N - KEY_START + value.len() < 128 {
+        head(out, field, key, ANY_STRING, value.len() as u8, value.len());
+        out.extend_from_slice(value.as_bytes());
+    } else {
+        long_text_kv(out, field, key.field(), value.as_bytes());
+    }
+}
+
+/// A pair of 128 bytes or more: its lengths take two bytes or more.
+#[cold]
+fn long_text_kv(out: &mut Vec<u8>, field: u8, key: &[u8], value: &[u8]) {
+    let any = 1 + varint_len(value.len() as u64) + value.len();
+    let pair = key.len() + 1 + varint_len(any as u64) + any;
+    length_header(out, field, pair);
+    out.extend_from_slice(key);
+    out.push(KV_VALUE);
+    varint(out, any as u64);
+    out.push(ANY_STRING);
+    varint(out, value.len() as u64);
+    out.extend_from_slice(value);
 }
 
 /// Writes `KeyValue { key, string_value }`.
 #[inline(always)]
-pub fn ascii_kv(out: &mut Vec<u8>, field: u8, key: Key, value: &Ascii) {
-    string_kv(out, field, key, value.as_bytes());
-}
-
-#[inline(always)]
-fn string_kv(out: &mut Vec<u8>, field: u8, key: Key, value: &[u8]) {
-    let any = 1 + varint_len(value.len() as u64) + value.len();
-    let kv = key.0.len() + 1 + varint_len(any as u64) + any;
-    if kv < 128 {
-        out.extend_from_slice(&[tag(field, LENGTH), kv as u8]);
-        out.extend_from_slice(key.0);
-        out.extend_from_slice(&[KV_VALUE, any as u8, ANY_STRING, value.len() as u8]);
+pub fn ascii_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: &Ascii) {
+    let length = value.as_bytes().len();
+    if N - KEY_START + length < 128 {
+        head(out, field, key, ANY_STRING, length as u8, length);
+        value.append(out);
     } else {
-        out.push(tag(field, LENGTH));
-        varint(out, kv as u64);
-        out.extend_from_slice(key.0);
-        out.push(KV_VALUE);
-        varint(out, any as u64);
-        out.push(ANY_STRING);
-        varint(out, value.len() as u64);
+        long_text_kv(out, field, key.field(), value.as_bytes());
     }
-    out.extend_from_slice(value);
 }
 
 /// Writes `KeyValue { key, int_value }`.
 #[inline(always)]
-pub fn int_kv(out: &mut Vec<u8>, field: u8, key: Key, value: i64) {
+pub fn int_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: i64) {
     // A negative int64 is its two's complement: ten bytes.
     let value = value as u64;
-    let any = 1 + varint_len(value);
-    out.extend_from_slice(&[tag(field, LENGTH), (key.0.len() + 2 + any) as u8]);
-    out.extend_from_slice(key.0);
-    out.extend_from_slice(&[KV_VALUE, any as u8, ANY_INT]);
-    varint(out, value);
+    if value < 0x80 {
+        head(out, field, key, ANY_INT, value as u8, 0);
+    } else {
+        head(
+            out,
+            field,
+            key,
+            ANY_INT,
+            value as u8 | 0x80,
+            varint_len(value) - 1,
+        );
+        varint(out, value >> 7);
+    }
 }
 
 /// Writes `KeyValue { key, bool_value }`.
 #[inline(always)]
-pub fn bool_kv(out: &mut Vec<u8>, field: u8, key: Key, value: bool) {
-    out.extend_from_slice(&[tag(field, LENGTH), (key.0.len() + 4) as u8]);
-    out.extend_from_slice(key.0);
-    out.extend_from_slice(&[KV_VALUE, 2, ANY_BOOL, u8::from(value)]);
+pub fn bool_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: bool) {
+    head(out, field, key, ANY_BOOL, u8::from(value), 0);
 }
 
 /// Writes `KeyValue { key, double_value }`.
 #[inline]
-pub fn double_kv(out: &mut Vec<u8>, field: u8, key: Key, value: f64) {
-    out.extend_from_slice(&[tag(field, LENGTH), (key.0.len() + 11) as u8]);
-    out.extend_from_slice(key.0);
-    out.extend_from_slice(&[KV_VALUE, 9, ANY_DOUBLE]);
-    out.extend_from_slice(&value.to_le_bytes());
+pub fn double_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: f64) {
+    let [first, rest @ ..] = value.to_le_bytes();
+    head(out, field, key, ANY_DOUBLE, first, rest.len());
+    out.extend_from_slice(&rest);
 }
 
 /// Writes `KeyValue { key, kvlist_value }`; `content` writes the list's elements with field [`VALUES`].
-pub fn kvlist_kv(out: &mut Vec<u8>, field: u8, key: Key, content: impl FnOnce(&mut Vec<u8>)) {
+pub fn kvlist_kv<const N: usize>(
+    out: &mut Vec<u8>,
+    field: u8,
+    key: Key<N>,
+    content: impl FnOnce(&mut Vec<u8>),
+) {
     message::<1>(out, field, |out| {
-        out.extend_from_slice(key.0);
+        out.extend_from_slice(key.field());
         any_kvlist(out, 2, content);
     });
 }
@@ -321,7 +371,7 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
 
-    const NAME: Key = key!("name");
+    const NAME: Key<12> = key!("name");
 
     fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut out = Vec::new();

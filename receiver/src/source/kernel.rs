@@ -8,6 +8,7 @@ pub mod btf;
 
 mod hooks;
 mod load;
+mod missed;
 mod pass;
 mod probe;
 mod udp;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::{Ebpf, Pod};
-use netflume_ebpf::counter;
+use netflume_ebpf::{Control, counter};
 use thiserror::Error;
 
 use crate::decode::kernel::records;
@@ -33,7 +34,8 @@ pub enum Scope {
     /// Every network namespace and container of the host.
     #[default]
     Host,
-    /// Only the network namespace that netflume itself lives in: the own pod, for a sidecar.
+    /// The own pod, for a sidecar: the network namespace that netflume itself lives in. Where that is the host's own
+    /// (`hostNetwork`), only the own cgroup there: the pod's in Kubernetes, else netflume's.
     Pod,
 }
 
@@ -140,26 +142,22 @@ pub struct KernelSource {
     control: Array<MapData, ControlWords>,
     counters: PerCpuArray<MapData, u64>,
     booked: [u64; counter::COUNT as usize],
+    missed: missed::Missed,
     udp: Option<udp::Udp>,
     passes: pass::Passes,
     pass: u32,
-    own_tgid: u32,
+    words: Control,
     last_pass_bytes: usize,
     report: KernelReport,
     ledger: Arc<Ledger>,
 }
 
-/// [`netflume_ebpf::Control`], as aya wants it.
+/// What the programs are told, as aya wants it.
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-struct ControlWords {
-    own_tgid: u32,
-    pass: u32,
-    udp_send_hooks: u32,
-    reserved: u32,
-}
+#[repr(transparent)]
+struct ControlWords(Control);
 
-// SAFETY: four words without padding; any bits are valid.
+// SAFETY: numbers without padding, which `IntoBytes` and `FromBytes` of `Control` prove; any bits are valid.
 unsafe impl Pod for ControlWords {}
 
 impl KernelSource {
@@ -175,10 +173,11 @@ impl KernelSource {
             control: loaded.control,
             counters: loaded.counters,
             booked: [0; counter::COUNT as usize],
+            missed: missed::Missed::default(),
             udp: loaded.udp,
             passes: loaded.passes,
             pass: 0,
-            own_tgid: loaded.own_tgid,
+            words: loaded.words,
             last_pass_bytes: 0,
             report: loaded.report,
             ledger,
@@ -246,13 +245,13 @@ impl KernelSource {
     }
 
     fn write_control(&mut self) -> Result<(), SourceError> {
-        let control = ControlWords {
-            own_tgid: self.own_tgid,
-            pass: self.pass,
-            udp_send_hooks: u32::from(self.udp.as_ref().is_some_and(udp::Udp::has_send_hooks)),
-            reserved: 0,
-        };
-        let written = self.control.set(0, control, 0);
+        self.words.pass = self.pass;
+        self.words.udp_send_hooks = self
+            .udp
+            .as_ref()
+            .is_some_and(udp::Udp::has_send_hooks)
+            .into();
+        let written = self.control.set(0, ControlWords(self.words), 0);
         written.map_err(|e| SourceError::Io {
             action: "write the control map",
             reason: e.to_string(),
@@ -297,8 +296,10 @@ impl KernelSource {
         }
         let of = |slot: u32| grown[slot as usize];
         let refused = of(counter::CONNECTIONS_FULL) + of(counter::UDP_FULL);
+        let missed = self.missed.grown(&self.ebpf);
         self.ledger
-            .received(Stage::Kernel, of(counter::RING_FULL) + refused);
+            .received(Stage::Kernel, of(counter::RING_FULL) + refused + missed);
+        self.ledger.dropped(Stage::Kernel, Reason::Nested, missed);
         self.ledger
             .dropped(Stage::Kernel, Reason::RingFull, of(counter::RING_FULL));
         self.ledger.dropped(Stage::Kernel, Reason::MapFull, refused);

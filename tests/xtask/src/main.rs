@@ -33,7 +33,7 @@ cargo xtask COMMAND
   oracle ARG...       runs the program with other arguments; without any it lists them
   bench [ARG...]      benchmarks of the pure parts, on a quiet machine; arguments go to criterion
   bench cilium-socket [--seconds N] [--rate N]  100,000 events/s through the monitor socket: books, CPU, memory, the agent's cost
-  bench kernel pass|connect [ARG...]  what the kernel programs cost (root)
+  bench kernel pass|connect|udp [ARG...]  what the kernel programs cost (root)
 
 parts of test:
 ";

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
-use netflume_ebpf::{ABSENT, Offsets, Settings};
+use netflume_ebpf::{ABSENT, Control, Offsets, Settings};
 
 use super::btf::{Btf, Kind};
 use super::hooks::{Hook, HookState, KernelReport};
@@ -29,7 +29,7 @@ pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
     pub(super) ring: RingBuf<MapData>,
     pub(super) control: Array<MapData, ControlWords>,
-    pub(super) own_tgid: u32,
+    pub(super) words: Control,
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) udp: Option<Udp>,
     pub(super) passes: Passes,
@@ -68,7 +68,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
     // Who we are is known before the first hook runs, so that none ever tells of us.
     let passes = Passes::load(&mut ebpf, &kernel_types, options, &mut report);
     let mut control = map(&mut ebpf, "CONTROL")?;
-    let own_tgid = own_tgid(options, passes, &mut ebpf, &mut control)?;
+    let words = own_words(options, passes, &mut ebpf, &mut control)?;
     if options.tcp {
         let result = attach_tracepoint(&mut ebpf, SET_STATE, &kernel_types);
         settle(&mut report, SET_STATE_HOOK, &result);
@@ -93,39 +93,61 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
         udp,
         ring: map(&mut ebpf, "EVENTS")?,
         control,
-        own_tgid,
+        words,
         counters: map(&mut ebpf, "COUNTERS")?,
         ebpf,
         report,
     })
 }
 
-/// Our number as the kernel counts processes, and in the control map. In a pid namespace it is not the one that we see ourselves;
-/// an iterator runs as its reader, so a pass (number zero: it does nothing else) tells.
-fn own_tgid(
+/// What the programs are told of ourselves, also written to the control map: our number as the kernel counts processes, and the
+/// cgroup of a pod that shares the host's network.
+///
+/// In namespaces neither is what we see ourselves; an iterator runs as its reader, so a pass (number zero: it does nothing else)
+/// tells.
+fn own_words(
     options: &KernelOptions,
     passes: Passes,
     ebpf: &mut Ebpf,
     control: &mut Array<MapData, ControlWords>,
-) -> Result<u32, SourceError> {
-    let mut words = ControlWords::default();
-    if options.exclude_own {
-        if passes == Passes::TaskFile {
-            passes.run(ebpf, &mut Vec::new())?;
-            words.own_tgid = control.get(&0, 0).map(|c| c.own_tgid).unwrap_or(0);
-        }
-        if words.own_tgid == 0 {
-            words.own_tgid = std::process::id();
-        }
-    } else {
+) -> Result<Control, SourceError> {
+    let mut words = Control::default();
+    if passes == Passes::TaskFile && (options.exclude_own || options.scope == Scope::Pod) {
+        passes.run(ebpf, &mut Vec::new())?;
+        words = control.get(&0, 0).unwrap_or_default().0;
+    }
+    if options.scope == Scope::Pod && u64::from(words.host_netns) == own_network_namespace()? {
+        // In Kubernetes a container's cgroup lies in that of its pod.
+        let pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && words.parent_cgroup != 0;
+        (words.scope_cgroup, words.scope_cgroup_level) = if pod {
+            (words.parent_cgroup, words.own_cgroup_level - 1)
+        } else {
+            (words.own_cgroup, words.own_cgroup_level)
+        };
+    }
+    if !options.exclude_own {
         // No process has this number.
         words.own_tgid = u32::MAX;
+    } else if words.own_tgid == 0 {
+        words.own_tgid = std::process::id();
     }
-    control.set(0, words, 0).map_err(|e| SourceError::Io {
-        action: "write the control map",
-        reason: chain(&e),
-    })?;
-    Ok(words.own_tgid)
+    control
+        .set(0, ControlWords(words), 0)
+        .map_err(|e| SourceError::Io {
+            action: "write the control map",
+            reason: chain(&e),
+        })?;
+    Ok(words)
+}
+
+/// Inode number of the network namespace that we live in.
+fn own_network_namespace() -> Result<u64, SourceError> {
+    std::fs::metadata("/proc/thread-self/ns/net")
+        .map(|namespace| namespace.ino())
+        .map_err(|e| SourceError::Io {
+            action: "find the own network namespace",
+            reason: e.to_string(),
+        })
 }
 
 pub(super) fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
@@ -247,12 +269,7 @@ fn resolve_offsets() -> Result<(Offsets, bool), SourceError> {
 fn settings(options: &KernelOptions) -> Result<Settings, SourceError> {
     let scope_netns = match options.scope {
         Scope::Host => 0,
-        Scope::Pod => std::fs::metadata("/proc/thread-self/ns/net")
-            .map_err(|e| SourceError::Io {
-                action: "find the own network namespace",
-                reason: e.to_string(),
-            })?
-            .ino(),
+        Scope::Pod => own_network_namespace()?,
     };
     Ok(Settings {
         scope_netns,
