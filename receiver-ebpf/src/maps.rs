@@ -69,7 +69,7 @@ impl EndpointKey {
 
 /// Records on their way to user space.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
 
 /// Open connections by socket address. Memory is taken as connections come, up to the bound.
 #[map]

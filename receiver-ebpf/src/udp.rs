@@ -269,12 +269,12 @@ fn named_by_call(peer: &mut Peer) {
         return;
     }
     let regs = access::current_registers();
-    let call: u64 = regs.read(offset!(regs_call));
+    let call: u64 = regs.load(offset!(regs_call));
     let name = if call == setting!(call_sendto) {
-        regs.read::<u64>(offset!(regs_argument5))
+        regs.load::<u64>(offset!(regs_argument5))
     } else if call == setting!(call_sendmsg) {
         // struct user_msghdr begins with msg_name.
-        access::read_user(regs.read(offset!(regs_argument2)))
+        access::read_user(regs.load(offset!(regs_argument2)))
     } else {
         return;
     };
@@ -390,7 +390,7 @@ fn moved(sk: Ptr, peer: &Peer, local: &Peer, bytes: u64, way: Way) {
         socket: sk.address(),
         peer: peer.fold(),
     };
-    let local_port: u16 = sk.read(offset!(sock_num));
+    let local_port: u16 = sk.load(offset!(sock_num));
     if let Some(flow) = flow(&key) {
         if flow.local_port == local_port && flow.peer_address == peer.address {
             add(flow, bytes, way);

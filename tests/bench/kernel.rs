@@ -5,11 +5,13 @@
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- connect [PAIRS [CYCLES]]
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- udp [PAIRS [CYCLES]]
 //! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- programs [CYCLES]
+//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- memory [CONNECTIONS]
 //! ```
 //!
 //! `pass`: CPU time of one interval over 2 × CONNECTIONS established sockets (default 10,000 connections), spread over NAMESPACES
 //! network namespaces (default: the host's own): the iterator alone, with decoding, and with the update of the flow table.
-//! `programs`: the kernel's own account of each program during such cycles: runs and nanoseconds a cycle.
+//! `programs`: the kernel's own account of each program during such cycles: runs and nanoseconds a cycle; CYCLES of TCP.
+//! `memory`: resident memory and kernel maps of `netflume run` (build it first): idle, with CONNECTIONS, after they ended at once.
 //! `connect`: CPU time that our hooks add to one connect + accept + close on loopback: runs without and with them in turn.
 //! `udp`: what they add to one send + receive on loopback, between connected sockets and between sockets that name their peer.
 
@@ -52,7 +54,7 @@ fn main() {
             added(
                 "connect + accept + close",
                 &["cycle"],
-                number(1, 11),
+                number(1, 21),
                 number(2, 4_000),
                 &options,
             );
@@ -67,22 +69,36 @@ fn main() {
                 added(
                     &what,
                     &["datagrams", peer],
-                    number(1, 21),
-                    number(2, 100_000),
+                    number(1, 101),
+                    number(2, 20_000),
                     &options,
                 );
             }
         }
-        Some("programs") => programs(number(1, 4_000)),
+        Some("programs") => {
+            programs("connect + accept + close", &["cycle"], number(1, 4_000));
+            programs(
+                "send + receive, peer connected",
+                &["datagrams", "connected"],
+                100_000,
+            );
+            programs(
+                "send + receive, peer named",
+                &["datagrams", "named"],
+                100_000,
+            );
+        }
+        Some("memory") => memory(number(1, 10_000)),
         Some("hold") => hold(number(1, 0), number(2, 0)),
         Some("cycle") => cycle(),
         Some("datagrams") => datagrams(arguments[1] == "connected"),
-        _ => panic!("usage: netflume-bench-kernel pass|connect|udp|programs"),
+        _ => panic!("usage: netflume-bench-kernel pass|connect|udp|programs|memory"),
     }
 }
 
-fn pass(connections: usize, namespaces: usize) {
-    let workers: Vec<Worker> = (0..connections.div_ceil(CONNECTIONS_OF_ONE_WORKER))
+/// Workers that hold so many connections between them, all made.
+fn holders(connections: usize, namespaces: usize) -> Vec<Worker> {
+    (0..connections.div_ceil(CONNECTIONS_OF_ONE_WORKER))
         .map(|at| {
             let rest = connections - at * CONNECTIONS_OF_ONE_WORKER;
             let share = rest.min(CONNECTIONS_OF_ONE_WORKER);
@@ -91,7 +107,87 @@ fn pass(connections: usize, namespaces: usize) {
             assert_eq!(worker.hear(), "ready");
             worker
         })
-        .collect();
+        .collect()
+}
+
+/// The program itself, with its defaults but a short interval: idle, with the connections, and after they all ended at once.
+fn memory(connections: usize) {
+    let program = std::env::current_exe().unwrap().with_file_name("netflume");
+    let config = std::env::temp_dir().join(format!("netflume-memory-{}.yaml", std::process::id()));
+    std::fs::write(&config, "receivers: { ebpf: { interval: 1s } }\n").unwrap();
+    let mut netflume = Command::new(&program)
+        .args(["run", "--config"])
+        .arg(&config)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}; cargo build --release makes it", program.display()));
+    let pid = netflume.id();
+    // Three intervals: what is to be told was told.
+    let settle = || std::thread::sleep(Duration::from_secs(3));
+    settle();
+    println!("idle                     {}", Memory::of(pid));
+    let workers = holders(connections, 0);
+    settle();
+    println!("{connections:6} connections       {}", Memory::of(pid));
+    drop(workers);
+    settle();
+    println!("after their end          {}", Memory::of(pid));
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&netflume),
+        rustix::process::Signal::INT,
+    )
+    .unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(netflume.stdout.as_mut().unwrap(), &mut said).unwrap();
+    netflume.wait().unwrap();
+    std::fs::remove_file(config).unwrap();
+    println!("{}", said.lines().last().unwrap_or_default());
+}
+
+/// Memory of a process, KiB.
+struct Memory {
+    resident: u64,
+    peak: u64,
+    /// Of its kernel maps and programs, as the kernel charges them.
+    kernel: u64,
+}
+
+impl Memory {
+    fn of(pid: u32) -> Self {
+        let number = |text: &str, key: &str| {
+            let rest = text.lines().find_map(|line| line.strip_prefix(key))?;
+            rest.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+        let kernel = descriptors.filter_map(|entry| {
+            let info = std::fs::read_to_string(entry.ok()?.path()).ok()?;
+            number(&info, "memlock:")
+        });
+        Self {
+            resident: number(&status, "VmRSS:").unwrap(),
+            peak: number(&status, "VmHWM:").unwrap(),
+            kernel: kernel.sum::<u64>() / 1024,
+        }
+    }
+}
+
+impl std::fmt::Display for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mib = |kib: u64| kib as f64 / 1024.0;
+        write!(
+            f,
+            "{:5.1} MiB: resident {:5.1} (most ever {:5.1}), kernel maps {:5.1}",
+            mib(self.resident + self.kernel),
+            mib(self.resident),
+            mib(self.peak),
+            mib(self.kernel)
+        )
+    }
+}
+
+fn pass(connections: usize, namespaces: usize) {
+    let workers = holders(connections, namespaces);
     let mut source = KernelSource::start(&KernelOptions::default(), Arc::default()).unwrap();
     let mut table = FlowTable::new(Options::default(), Arc::default());
     let nobody: Arc<Identity> = Arc::default();
@@ -167,19 +263,15 @@ fn added(what: &str, worker: &[&str], pairs: usize, cycles: usize, options: &Ker
     println!("added    {}", Spread::of(&mut added));
 }
 
-fn programs(cycles: usize) {
+fn programs(what: &str, worker: &[&str], cycles: usize) {
     let enabled = "/proc/sys/kernel/bpf_stats_enabled";
     let before = std::fs::read_to_string(enabled).unwrap();
-    let mut worker = Worker::start(&["cycle"]);
-    let options = KernelOptions {
-        udp: false,
-        ..KernelOptions::default()
-    };
-    let source = KernelSource::start(&options, Arc::default()).unwrap();
+    let mut worker = Worker::start(worker);
+    let source = KernelSource::start(&KernelOptions::default(), Arc::default()).unwrap();
     std::fs::write(enabled, "1").unwrap();
     worker.tell(&cycles.to_string());
     println!(
-        "{} µs of CPU a cycle, the accounting included",
+        "{what}: {} µs of CPU a cycle, the accounting included",
         worker.hear()
     );
     std::fs::write(enabled, before.trim()).unwrap();

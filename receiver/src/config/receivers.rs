@@ -139,7 +139,7 @@ pub const ROWS: &[Row] = &[
         "receivers.ebpf.ring_size",
         Limits::Size(4 << 10, 64 << 20),
         |c| &mut ebpf(c).kernel.ring_bytes,
-        "Buffer between the kernel programs and us, rounded up to a power of two; 256KiB hold 1,400 ended connections.",
+        "Buffer between the kernel programs and us, rounded up to a power of two; 1MiB holds 5,800 ended connections.",
     ),
     Row::value(
         "receivers.ebpf.max_flows",

@@ -33,7 +33,7 @@ cargo xtask COMMAND
   oracle ARG...       runs the program with other arguments; without any it lists them
   bench [ARG...]      benchmarks of the pure parts, on a quiet machine; arguments go to criterion
   bench cilium-socket [--seconds N] [--rate N]  100,000 events/s through the monitor socket: books, CPU, memory, the agent's cost
-  bench kernel pass|connect|udp [ARG...]  what the kernel programs cost (root)
+  bench kernel pass|connect|udp|memory [ARG...]  what the kernel programs cost (root)
 
 parts of test:
 ";
@@ -109,6 +109,8 @@ fn dispatch(args: &[String]) -> Result<()> {
         "fuzz" => fuzz::run(rest),
         "oracle" => oracle::oracle(rest),
         "bench" if rest.first().is_some_and(|what| what == "kernel") => {
+            // `memory` measures the program itself.
+            run(command("cargo build --release --package netflume"))?;
             let line =
                 "cargo run --release --package netflume-tests --bin netflume-bench-kernel --";
             run(command(line).args(rest.iter().skip(1)))
