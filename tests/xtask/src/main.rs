@@ -110,7 +110,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "oracle" => oracle::oracle(rest),
         "bench" if rest.first().is_some_and(|what| what == "kernel") => {
             // `memory` measures the program itself.
-            run(command("cargo build --release --package netflume"))?;
+            run(&mut command("cargo build --release --package netflume"))?;
             let line =
                 "cargo run --release --package netflume-tests --bin netflume-bench-kernel --";
             run(command(line).args(rest.iter().skip(1)))
