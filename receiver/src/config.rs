@@ -72,6 +72,8 @@ pub struct Extensions {
     pub health: Option<extensions::Health>,
     /// Metrics over HTTP.
     pub prometheus: Option<extensions::Prometheus>,
+    /// Flows by Hubble's Observer API.
+    pub hubble_observer: Option<extensions::HubbleObserver>,
 }
 
 /// Why there is no configuration.
@@ -244,6 +246,17 @@ fn conflicts(config: &Config, applied: &Applied, file: Option<File<'_>>) -> Vec<
             "exporters",
             "none is there, so records go nowhere; allowed are otlp_grpc, console (or extensions.prometheus)",
         );
+    }
+    if let Some(observer) = &config.extensions.hubble_observer {
+        if config.receivers.cilium.is_none() {
+            report(
+                "extensions.hubble_observer",
+                "there are no flows to show without `receivers.cilium`",
+            );
+        }
+        for (path, text) in observer.conflicts() {
+            report(path, text);
+        }
     }
     if let Some(otlp) = &config.exporters.otlp_grpc {
         let tls = &otlp.client.tls;

@@ -5,7 +5,7 @@
 //! | `kernel` | reads the kernel source, feeds the `engine`: decode, tables, encoders, console |
 //! | `cilium` | reads the monitor socket and frames, nothing else |
 //! | `cilium-decode` | feeds the `cilium` engine: flows, metrics, encoders, console |
-//! | tokio, one worker | export queue and gRPC, health and metrics servers, own telemetry |
+//! | tokio, one worker | export queue and gRPC, health and metrics servers, Observer API, own telemetry |
 //! | main | waits for a signal |
 //!
 //! The end comes from the front: the source's last interval, the tables' last flush, the queue's last request; then the books are
@@ -51,10 +51,12 @@ use crate::telemetry::{self, Telemetry};
 mod cilium;
 mod engine;
 mod live;
+mod observer;
 
 use cilium::CiliumEngine;
 use engine::{Engine, Sinks};
 use live::Stop;
+use observer::ObserverApi;
 
 /// Between two exports of the Cilium metrics.
 const CILIUM_INTERVAL: Duration = Duration::from_secs(10);
@@ -80,6 +82,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     );
     let mut threads = Vec::new();
     let mut sources = Vec::new();
+    let mut observer = None;
     if let Some(ebpf) = ebpf {
         shell.health.source(live::EBPF, SourceState::Starting);
         let options = ebpf.kernel_options();
@@ -119,6 +122,11 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         .context("receivers.cilium")?;
         sources.push(source);
         let mut engine = cilium_engine(config, &host, &shell, &ledger)?;
+        if let Some(extension) = &config.extensions.hubble_observer {
+            let (shown, api) = ObserverApi::start(extension.options(), Arc::clone(&ledger));
+            engine.show(shown);
+            observer = Some(api);
+        }
         threads.push(thread("cilium-decode", ended.clone(), move || {
             engine.run(&batches, CILIUM_INTERVAL)?;
             engine.finish()
@@ -148,6 +156,9 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         result = result.and(read);
+    }
+    if let Some(observer) = observer {
+        runtime.block_on(observer.stop());
     }
     runtime.block_on(shell.shutdown(config));
     close(result)

@@ -2,4 +2,5 @@
 
 mod client;
 mod hubble;
+mod run;
 mod server;

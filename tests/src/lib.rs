@@ -4,6 +4,7 @@ pub mod agent;
 pub mod collector;
 pub mod fake_collector;
 pub mod http;
+pub mod monitor;
 pub mod oracle;
 pub mod otlp_json;
 pub mod page;

@@ -120,7 +120,6 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("receivers.ebpf.dnsflow", NOT_YET),
     ("receivers.ebpf.bash", NOT_YET),
     ("processors", NOT_YET),
-    ("extensions.hubble_observer", NOT_YET),
     (
         "exporters.otlp_http",
         "not in this version: netflume speaks OTLP over gRPC, use `otlp_grpc`",

@@ -256,6 +256,42 @@ fn empty_sections_that_leave_nothing_to_do_are_refused() {
 }
 
 #[test]
+fn an_observer_api_that_others_could_read_is_refused() {
+    let case = |keys: &str, expected: &str| {
+        wrong(
+            &format!("receivers: {{ cilium: }}\nextensions:\n  hubble_observer: {{ {keys} }}\n"),
+            expected,
+        );
+    };
+    case(
+        "endpoint: \"0.0.0.0:4244\"",
+        "netflume.yaml:3:32: extensions.hubble_observer.endpoint: other hosts could read flows in plain text: set `tls`, or \
+         listen on 127.0.0.1, [::1], localhost or a unix socket",
+    );
+    case(
+        "endpoint: here",
+        "netflume.yaml:3:32: extensions.hubble_observer.endpoint: found `here`, allowed is a unix socket such as \
+         `unix:///var/run/netflume/hubble.sock`, or an address and port such as `127.0.0.1:4244`",
+    );
+    case(
+        "tls: { cert_file: /a }",
+        "netflume.yaml:3:27: extensions.hubble_observer.tls: TLS needs both `cert_file` and `key_file`",
+    );
+    case(
+        "tls: { cert_file: /a, key_file: /b }",
+        "netflume.yaml:3:27: extensions.hubble_observer.tls: goes with a TCP endpoint only; a unix socket is guarded by its \
+         file permissions",
+    );
+    wrong(
+        "extensions:\n  hubble_observer:\n",
+        "netflume.yaml:2:19: extensions.hubble_observer: there are no flows to show without `receivers.cilium`",
+    );
+    good(
+        "receivers: { cilium: }\nextensions: { hubble_observer: { endpoint: \"0.0.0.0:4244\", tls: { cert_file: /a, key_file: /b } } }\n",
+    );
+}
+
+#[test]
 fn half_an_identity_is_refused() {
     wrong(
         "exporters:\n  otlp:\n    endpoint: a:1\n    tls:\n      cert_file: /a\n",
@@ -430,8 +466,7 @@ exporters:
     retry_on_failure: { multiplier: 2, max_elapsed_time: 0s }
     logs: { endpoint: \"https://logs:1\", tls: { insecure: false }, headers: {} }
   console: { format: json }
-extensions: { prometheus: { endpoint: \"[::1]:9\" } }
-logs: { body: none }
+x: { body: none }
 metrics: { temporality: delta }
 service: { telemetry: { logs: { level: debug }, export: false } }
 ",

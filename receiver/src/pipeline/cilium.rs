@@ -12,13 +12,14 @@ use crate::enrich::cilium::{Directory, update};
 use crate::export::Signal;
 use crate::export::console::{ConsoleError, Line};
 use crate::ledger::{Ledger, Reason, Stage};
-use crate::model::cilium::CiliumEvent;
-use crate::model::flow::{Node, address_text, summary};
+use crate::model::cilium::{AgentEvent, AgentNotification, CiliumEvent};
+use crate::model::flow::{AgentEventType, Node, address_text, summary};
 use crate::model::resource::ResourceRef;
 use crate::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
 use crate::otlp::logs::LogsOptions;
 use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
 use crate::pipeline::engine::Sinks;
+use crate::pipeline::observer::Shown;
 use crate::source::cilium::Batches;
 use crate::source::{Batch, BatchKind, clock};
 
@@ -46,6 +47,8 @@ pub(super) struct CiliumEngine {
     sinks: Sinks,
     ledger: Arc<Ledger>,
     lines: Vec<Line>,
+    /// The Observer API's ring, if it is served.
+    shown: Option<Shown>,
 }
 
 impl CiliumEngine {
@@ -74,7 +77,14 @@ impl CiliumEngine {
             sinks,
             ledger,
             lines: Vec::new(),
+            shown: None,
         }
+    }
+
+    /// Shows all events by the Observer API too.
+    pub(super) fn show(&mut self, shown: Shown) {
+        shown.set_node(&self.node);
+        self.shown = Some(shown);
     }
 
     /// Takes batches until their source is gone: records go out every second, metrics every `interval`.
@@ -108,6 +118,9 @@ impl CiliumEngine {
         if batch.kind == BatchKind::CiliumMonitor {
             self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
             self.decode(&batch.bytes, batch.unix_ns)?;
+            if let Some(shown) = &mut self.shown {
+                shown.flush();
+            }
         }
         Ok(())
     }
@@ -115,6 +128,9 @@ impl CiliumEngine {
     /// Ends an interval.
     pub(super) fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
         self.send_records()?;
+        if let Some(lost) = self.shown.as_mut().and_then(|shown| shown.missed(unix_ns)) {
+            self.metrics.lost(&lost);
+        }
         let points: Vec<_> = self
             .metrics
             .export(&self.own, unix_ns)
@@ -146,6 +162,9 @@ impl CiliumEngine {
                 Ok(event) => {
                     self.book(Ok(()));
                     self.event(&event)?;
+                    if let Some(shown) = &mut self.shown {
+                        shown.push(event);
+                    }
                 }
                 Err(error) => {
                     let reason = match error {
@@ -174,6 +193,7 @@ impl CiliumEngine {
             CiliumEvent::Lost(lost) => self.metrics.lost(lost),
             CiliumEvent::Agent(agent) => {
                 update::apply(agent, &mut self.directory);
+                self.pod_deleted(agent);
             }
             CiliumEvent::Debug(_) => {}
         }
@@ -190,7 +210,27 @@ impl CiliumEngine {
         Ok(())
     }
 
+    /// The series of a pod whose endpoint is gone end.
+    fn pod_deleted(&mut self, event: &AgentEvent) {
+        if let (
+            AgentEventType::ENDPOINT_DELETED,
+            AgentNotification::EndpointUpdate {
+                pod_name,
+                namespace,
+                ..
+            },
+        ) = (event.kind, &event.notification)
+            && !pod_name.is_empty()
+        {
+            self.metrics.pod_deleted(namespace, pod_name, event.time_ns);
+        }
+    }
+
     fn send_records(&mut self) -> Result<(), ConsoleError> {
+        if let Some(shown) = &mut self.shown {
+            // What could not be shown at once, because a client was looking.
+            shown.flush();
+        }
         if let Some((console, Format::Text)) = &mut self.sinks.console {
             console.lines(&self.lines)?;
             self.lines.clear();

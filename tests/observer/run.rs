@@ -1,0 +1,246 @@
+//! `netflume run` with a monitor socket at one end and clients of its Observer API at the other.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use netflume::proto::observer::observer_client::ObserverClient;
+use netflume::proto::observer::{GetFlowsRequest, ServerStatusRequest};
+use netflume_tests::agent::Agent;
+use netflume_tests::monitor::{Messages, Monitor};
+use netflume_tests::wait::{self, patience};
+use serde_json::Value;
+use tempfile::TempDir;
+use xtask::partner::HUBBLE;
+
+/// A folder with a monitor socket, and room for the socket of the Observer API.
+struct Place {
+    monitor: Monitor,
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let monitor = Monitor::listen(&folder.path().join("monitor.sock"))?;
+        Ok(Self { monitor, folder })
+    }
+
+    fn api(&self) -> PathBuf {
+        self.folder.path().join("hubble.sock")
+    }
+
+    /// The program between the two sockets, with these further keys of the receiver and of the extension, and arguments of `run`.
+    fn run(self, receiver: &str, extension: &str, args: &[&str]) -> Result<Running> {
+        let config = self.folder.path().join("netflume.yaml");
+        let text = format!(
+            "receivers: {{ cilium: {{ socket: {}, {receiver} }} }}\n\
+             extensions: {{ hubble_observer: {{ endpoint: \"unix://{}\", {extension} }} }}\n",
+            self.monitor.path().display(),
+            self.api().display()
+        );
+        std::fs::write(&config, text)?;
+        let config = config.display().to_string();
+        let agent = Agent::start(&[&["run", "--config", &config], args].concat(), &[])?;
+        Ok(Running { agent, place: self })
+    }
+}
+
+/// A running program.
+struct Running {
+    agent: Agent,
+    place: Place,
+}
+
+impl Running {
+    /// Its program has begun to listen.
+    fn start(receiver: &str, extension: &str, args: &[&str]) -> Result<Self> {
+        let mut running = Place::new()?.run(receiver, extension, args)?;
+        running.agent.says("extensions.hubble_observer listens")?;
+        Ok(running)
+    }
+
+    fn hubble(&self, arguments: &str) -> Result<Command> {
+        let mut command = Command::new(HUBBLE.program()?);
+        let server = format!("unix://{}", self.place.api().display());
+        command.args(arguments.split_whitespace()).args([
+            "--config",
+            "/dev/null",
+            "--server",
+            &server,
+        ]);
+        Ok(command)
+    }
+}
+
+/// A running `hubble observe`; its lines come as they are printed, and end with it.
+struct Follower(Child, Receiver<Value>);
+
+impl Follower {
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let out = BufReader::new(child.stdout.take().context("standard output")?);
+        let (to, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let lines = out.lines().map_while(Result::ok);
+            for line in lines.map_while(|line| serde_json::from_str(&line).ok()) {
+                if to.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self(child, lines))
+    }
+
+    fn line(&self) -> Result<Value> {
+        self.1.recv_timeout(patience()).context("no line came")
+    }
+
+    /// The verdicts of the next flows.
+    fn verdicts(&self, count: usize) -> Result<BTreeMap<String, usize>> {
+        let mut verdicts = BTreeMap::new();
+        for _ in 0..count {
+            let line = self.line()?;
+            let verdict = line["flow"]["verdict"].as_str();
+            *verdicts
+                .entry(verdict.context("a flow")?.to_owned())
+                .or_default() += 1;
+        }
+        Ok(verdicts)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+#[ignore = "needs Hubble's command line, which cargo xtask setup builds"]
+fn hubble_follows_what_the_agent_sends_and_ends_with_us() -> Result<()> {
+    let mut running = Running::start("", "", &[])?;
+    let mut client = running.place.monitor.accept()?;
+    let (traces, drops, agent) = (
+        Messages::of("trace")?,
+        Messages::of("drop")?,
+        Messages::of("agent")?,
+    );
+    client.send(&traces.definitions)?;
+    client.send_all(&traces.events[..10])?;
+
+    let follower = Follower::start(running.hubble("observe --follow --last 10 --output json")?)?;
+    assert_eq!(
+        follower.verdicts(10)?,
+        BTreeMap::from([("FORWARDED".to_owned(), 10)])
+    );
+    // One after the other: each is shown before the next is sent.
+    for event in &drops.events[..5] {
+        client.send(event)?;
+        let line = follower.line()?;
+        assert_eq!(line["flow"]["verdict"], "DROPPED", "{line}");
+    }
+    client.send_all(&agent.events)?;
+    client.send_all(&traces.events[10..20])?;
+    assert_eq!(
+        follower.verdicts(10)?,
+        BTreeMap::from([("FORWARDED".to_owned(), 10)])
+    );
+
+    let output = |arguments: &str| -> Result<String> {
+        let output = running.hubble(arguments)?.output()?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "hubble {arguments}: {errors}");
+        Ok(String::from_utf8(output.stdout)?)
+    };
+    let status = output("status")?;
+    for part in ["Healthcheck", "Ok", "/4,095"] {
+        assert!(status.contains(part), "{part} in {status}");
+    }
+    let events = output("observe agent-events --last 1000 --output json")?;
+    let shown = events.lines().count();
+
+    ensure!(running.agent.stop()?.success());
+    // What cannot be read is not shown anywhere.
+    assert_eq!(shown, running.agent.stdout().matches("  agent  ").count());
+    assert!(shown > agent.events.len() / 2, "{shown} agent events");
+    // The stream has ended, not broken off.
+    assert!(matches!(
+        follower.1.recv_timeout(patience()),
+        Err(mpsc::RecvTimeoutError::Disconnected)
+    ));
+    assert!(!running.place.api().exists(), "the socket is left behind");
+    Ok(())
+}
+
+#[test]
+fn a_socket_that_cannot_be_had_is_said_once_and_the_rest_runs() -> Result<()> {
+    let place = Place::new()?;
+    std::fs::write(place.api(), "")?;
+    let mut running = place.run("", "", &[])?;
+    running.agent.says("cannot listen on unix://")?;
+    let drops = Messages::of("drop")?;
+    let mut client = running.place.monitor.accept()?;
+    client.send(&drops.definitions)?;
+    client.send_all(&drops.events)?;
+    wait::until("the lines of the drops", || {
+        let lines = running.agent.stdout().matches("  DROPPED ").count();
+        (lines == drops.events.len()).then_some(())
+    })?;
+    ensure!(running.agent.stop()?.success());
+    let said = running.agent.stderr();
+    assert_eq!(said.matches("cannot listen on").count(), 1, "{said}");
+    assert!(running.place.api().exists(), "what is not ours stays");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_slow_client_misses_is_counted_as_hubble_counts_it() -> Result<()> {
+    let mut running = Running::start("", "capacity: 256", &["--output", "json"])?;
+    let mut monitor = running.place.monitor.accept()?;
+    let traces = Messages::of("trace")?;
+    monitor.send(&traces.definitions)?;
+    let mut client =
+        ObserverClient::connect(format!("unix://{}", running.place.api().display())).await?;
+    let request = GetFlowsRequest {
+        number: 1,
+        follow: true,
+        ..GetFlowsRequest::default()
+    };
+    monitor.send(&traces.events[0])?;
+    let mut stream = client.get_flows(request).await?.into_inner();
+    tokio::time::timeout(patience(), stream.message()).await??;
+    // Far more than windows and ring hold, while the client reads nothing.
+    let many = traces.events.concat();
+    for _ in 0..20 {
+        monitor.send(&many)?;
+    }
+    let sent = 1 + 20 * traces.events.len() as u64;
+    let give_up = tokio::time::Instant::now() + patience();
+    loop {
+        let status = client.server_status(ServerStatusRequest {}).await?;
+        let seen = status.into_inner().seen_flows;
+        if seen == sent {
+            break;
+        }
+        ensure!(
+            tokio::time::Instant::now() < give_up,
+            "{seen} flows were seen"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ensure!(running.agent.stop()?.success());
+    let out = running.agent.stdout();
+    let lost = out
+        .lines()
+        .rev()
+        .find(|line| line.contains("hubble_lost_events_total"))
+        .with_context(|| format!("no such metric:\n{}", running.agent.stderr()))?;
+    assert!(lost.contains("hubble_ring_buffer"), "{lost}");
+    Ok(())
+}
