@@ -80,6 +80,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         env!("CARGO_PKG_VERSION"),
         host.name.as_deref().unwrap_or("this host")
     );
+    let mut costs = Vec::new();
     let mut threads = Vec::new();
     let mut sources = Vec::new();
     let mut observer = None;
@@ -88,7 +89,10 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         let options = ebpf.kernel_options();
         let source = KernelSource::start(&options, Arc::clone(&ledger));
         match &source {
-            Ok(source) => banner = format!("{banner}, {}", source.report()),
+            Ok(source) => {
+                banner = format!("{banner}, {}", source.report());
+                costs = source.report().costs();
+            }
             Err(_) if config.receivers.cilium.is_some() => {}
             Err(_) => {
                 source.context("receivers.ebpf")?;
@@ -138,10 +142,8 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
             "no receiver is enabled: name one under `receivers`, for example `ebpf: {{}}`"
         );
     }
-    say(&format!(
-        "{banner}\n{}",
-        destination(config, shell.exporter.as_ref())
-    ));
+    let destination = destination(config, shell.exporter.as_ref());
+    say(&[vec![banner], costs, vec![destination]].concat().join("\n"));
     runtime.block_on(async {
         tokio::select! {
             () = signals.received() => {}

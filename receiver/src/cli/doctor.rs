@@ -1,15 +1,18 @@
 //! `netflume doctor`: what this machine offers, line by line, or as JSON.
+//!
+//! With the rights to do so it starts the kernel programs for a moment: some kernels have a hook and refuse it all the same.
 
 use std::fmt::Write as _;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::config::cilium::Cilium;
-use crate::source::kernel::{HookState, KernelReport, probe};
+use crate::source::kernel::{KernelReport, KernelSource, probe};
 
 /// What was found about one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,8 +81,25 @@ pub fn report(config: &Config, json: bool) -> String {
 fn look(config: &Config) -> Report {
     let cilium = config.receivers.cilium.clone().unwrap_or_default();
     let ebpf = config.receivers.ebpf.clone().unwrap_or_default();
-    let kernel = probe(&ebpf.kernel_options());
-    let mut findings = kernel_findings(&kernel);
+    let options = ebpf.kernel_options();
+    let mut kernel = probe(&options);
+    let mut findings = if kernel.missing_rights.is_empty() && matches!(kernel.btf, Some(Ok(_))) {
+        match KernelSource::start(&options, Arc::default()) {
+            Ok(source) => {
+                kernel = source.report().clone();
+                kernel_findings(&kernel)
+            }
+            Err(error) => vec![Finding {
+                name: "ebpf",
+                state: State::Blocked,
+                detail: error.to_string(),
+                cost: None,
+                remedy: None,
+            }],
+        }
+    } else {
+        kernel_findings(&kernel)
+    };
     findings.push(cilium_socket(&cilium));
     Report {
         machine: machine(&kernel),
@@ -110,58 +130,50 @@ fn machine(kernel: &KernelReport) -> String {
 
 /// One line for each thing that the kernel source can do: by which hooks, and what is missing.
 fn kernel_findings(kernel: &KernelReport) -> Vec<Finding> {
-    let mut features: Vec<&'static str> = kernel.hooks.iter().map(|hook| hook.feature).collect();
-    features.dedup();
+    let features = kernel.features().into_iter();
     features
-        .into_iter()
-        .map(|feature| {
-            let working = kernel.working(feature);
-            let missing: Vec<_> = kernel
-                .hooks
-                .iter()
-                .filter(|hook| hook.feature == feature)
-                .filter_map(|hook| match &hook.state {
-                    HookState::Missing(why) => Some((hook, why)),
-                    HookState::Used | HookState::Available => None,
-                })
-                .collect();
-            let mut costs: Vec<_> = missing
-                .iter()
-                .map(|(hook, _)| hook.without)
-                .filter(|without| !without.is_empty())
-                .collect();
-            costs.dedup();
-            let mut detail: Vec<_> = working.iter().map(|hook| (*hook).to_owned()).collect();
-            detail.extend(
-                missing
-                    .iter()
-                    .map(|(hook, why)| format!("no {} ({why})", hook.hook)),
-            );
-            let blocked = !kernel.missing_rights.is_empty();
-            let remedy = if blocked && !working.is_empty() {
-                Some(format!(
-                    "grant {}, or run as root",
-                    kernel.missing_rights.join(", ")
-                ))
-            } else if matches!(kernel.btf, Some(Err(_))) {
-                Some("run a kernel with CONFIG_DEBUG_INFO_BTF=y".to_owned())
-            } else {
-                None
-            };
-            Finding {
+        .map(|feature| match &kernel.btf {
+            Some(Err(_)) => Finding {
                 name: feature,
-                state: match (working.is_empty(), blocked, missing.is_empty()) {
-                    (true, ..) => State::Absent,
-                    (false, true, _) => State::Blocked,
-                    (false, false, false) => State::Limited,
-                    (false, false, true) => State::Ready,
-                },
-                detail: detail.join(", "),
-                cost: (!costs.is_empty()).then(|| costs.join("; ")),
-                remedy,
-            }
+                state: State::Absent,
+                detail: "the kernel does not describe its structures (no BTF)".to_owned(),
+                cost: None,
+                remedy: Some("run a kernel with CONFIG_DEBUG_INFO_BTF=y".to_owned()),
+            },
+            _ => kernel_finding(kernel, feature),
         })
         .collect()
+}
+
+fn kernel_finding(kernel: &KernelReport, feature: &'static str) -> Finding {
+    let working = kernel.working(feature);
+    let missing: Vec<_> = kernel.missing(feature).collect();
+    let mut costs: Vec<_> = missing
+        .iter()
+        .map(|(hook, _)| hook.without)
+        .filter(|without| !without.is_empty())
+        .collect();
+    costs.dedup();
+    let mut detail: Vec<_> = working.iter().map(|hook| (*hook).to_owned()).collect();
+    detail.extend(
+        missing
+            .iter()
+            .map(|(hook, why)| format!("no {} ({why})", hook.hook)),
+    );
+    let blocked = !kernel.missing_rights.is_empty();
+    Finding {
+        name: feature,
+        state: match (working.is_empty(), blocked, missing.is_empty()) {
+            (true, ..) => State::Absent,
+            (false, true, _) => State::Blocked,
+            (false, false, false) => State::Limited,
+            (false, false, true) => State::Ready,
+        },
+        detail: detail.join(", "),
+        cost: (!costs.is_empty()).then(|| costs.join("; ")),
+        remedy: (blocked && !working.is_empty())
+            .then(|| format!("grant {}, or run as root", kernel.missing_rights.join(", "))),
+    }
 }
 
 fn cilium_socket(cilium: &Cilium) -> Finding {
@@ -219,7 +231,7 @@ fn render(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::kernel::Hook;
+    use crate::source::kernel::{Hook, HookState};
 
     #[test]
     fn columns_are_aligned_and_remedies_stand_below() {
@@ -260,6 +272,7 @@ udp      limited  kprobes
             hook,
             state,
             without: "owners are guessed",
+            replaces: &[],
         };
         let mut kernel = KernelReport {
             btf: Some(Ok("/sys")),
@@ -294,6 +307,13 @@ udp      limited  kprobes
                 ("bash", State::Ready, "d", None),
             ]
         );
+        // What better hooks do is not missed.
+        let spare = Hook {
+            replaces: &["a"],
+            ..hook("tcp", "e", HookState::Missing("old".to_owned()))
+        };
+        kernel.hooks.insert(2, spare);
+        assert_eq!(kernel_findings(&kernel)[0].detail, "a, no b (gone)");
         kernel.missing_rights = vec!["CAP_BPF"];
         let blocked = &kernel_findings(&kernel)[0];
         assert_eq!(blocked.state, State::Blocked);
@@ -301,6 +321,24 @@ udp      limited  kprobes
             blocked.remedy.as_deref(),
             Some("grant CAP_BPF, or run as root")
         );
+    }
+
+    #[test]
+    fn without_btf_one_cause_is_told_instead_of_each_hook() {
+        let kernel = KernelReport {
+            btf: Some(Err("no such file".to_owned())),
+            hooks: vec![Hook {
+                feature: "tcp",
+                hook: "a",
+                state: HookState::Missing("not in BTF".to_owned()),
+                without: "no records",
+                replaces: &[],
+            }],
+            ..KernelReport::default()
+        };
+        let finding = &kernel_findings(&kernel)[0];
+        assert_eq!((finding.state, &finding.cost), (State::Absent, &None));
+        assert!(finding.detail.contains("no BTF"), "{}", finding.detail);
     }
 
     #[test]

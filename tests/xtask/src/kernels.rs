@@ -47,7 +47,7 @@ pub(crate) fn run(versions: &[String]) -> Result<()> {
 
 /// The README's table of supported kernels, from the last runs.
 pub(crate) fn table() -> Result<()> {
-    println!("| kernel | kernel tests | netflow by | udp by |\n|---|---|---|---|");
+    println!("| kernel | kernel tests | tcp | udp |\n|---|---|---|---|");
     for kernel in KERNELS {
         let console = fs::read_to_string(work(kernel).join("console.txt")).with_context(|| {
             format!(
@@ -67,7 +67,7 @@ pub(crate) fn table() -> Result<()> {
         println!(
             "| {} | {result} | {} | {} |",
             line("kernel-release"),
-            line("netflow "),
+            line("tcp "),
             line("udp ")
         );
     }

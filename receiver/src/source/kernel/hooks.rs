@@ -7,7 +7,7 @@ use std::fmt;
 pub enum HookState {
     /// Attached.
     Used,
-    /// Offered; not needed, or not tried (`doctor` attaches nothing).
+    /// Offered; not needed, or not tried.
     Available,
     /// Not there, or refused; the text says why.
     Missing(String),
@@ -16,7 +16,7 @@ pub enum HookState {
 /// One hook of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// What it serves: `netflow tcp`, `netflow udp`.
+    /// What it serves: `tcp`, `udp`.
     pub feature: &'static str,
     /// Its name: `tp_btf/inet_sock_set_state`.
     pub hook: &'static str,
@@ -24,6 +24,8 @@ pub struct Hook {
     pub state: HookState,
     /// What is lost, or what it costs to do without; empty if nothing.
     pub without: &'static str,
+    /// Hooks that are better: this one is needed only where one of them is missing. Empty: it is always needed.
+    pub replaces: &'static [&'static str],
 }
 
 /// What the host offers to the kernel source.
@@ -44,13 +46,13 @@ pub struct KernelReport {
 }
 
 impl KernelReport {
-    /// The hooks that serve one feature: those in use, or, where none is (a probe attaches nothing), those on offer.
+    /// The hooks that serve one feature: those in use, or, where none is (a probe attaches nothing), those that would be.
     #[must_use]
     pub fn working(&self, feature: &str) -> Vec<&'static str> {
         let with = |state: &HookState| -> Vec<&'static str> {
             self.hooks
                 .iter()
-                .filter(|h| h.feature == feature && h.state == *state)
+                .filter(|h| h.feature == feature && h.state == *state && self.is_needed(h))
                 .map(|h| h.hook)
                 .collect()
         };
@@ -63,6 +65,56 @@ impl KernelReport {
     }
 }
 
+impl KernelReport {
+    /// What a feature has to do without: hooks that nothing better stands in for, and why they are missing.
+    pub fn missing(&self, feature: &str) -> impl Iterator<Item = (&Hook, &str)> {
+        let hooks = self.hooks.iter();
+        hooks
+            .filter(move |hook| hook.feature == feature && self.is_needed(hook))
+            .filter_map(|hook| match &hook.state {
+                HookState::Missing(why) => Some((hook, why.as_str())),
+                HookState::Used | HookState::Available => None,
+            })
+    }
+
+    /// The features, in order.
+    #[must_use]
+    pub fn features(&self) -> Vec<&'static str> {
+        let mut features: Vec<&str> = self.hooks.iter().map(|hook| hook.feature).collect();
+        features.dedup();
+        features
+    }
+
+    /// One line for each cost of what is missing: `tcp: no fexit/inet_stream_connect (not permitted): …`.
+    #[must_use]
+    pub fn costs(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        let mut lines = Vec::new();
+        for feature in self.features() {
+            for (hook, why) in self.missing(feature) {
+                if !hook.without.is_empty() && !told.contains(&hook.without) {
+                    told.push(hook.without);
+                    lines.push(format!(
+                        "{feature}: no {} ({why}): {}",
+                        hook.hook, hook.without
+                    ));
+                }
+            }
+        }
+        lines
+    }
+
+    /// Nothing better does its work.
+    #[must_use]
+    pub fn is_needed(&self, hook: &Hook) -> bool {
+        let missing = |name: &&str| {
+            let mut hooks = self.hooks.iter().filter(|h| h.hook == *name);
+            hooks.any(|h| matches!(h.state, HookState::Missing(_)))
+        };
+        hook.replaces.is_empty() || hook.replaces.iter().any(missing)
+    }
+}
+
 impl fmt::Display for KernelReport {
     /// One line: `kernel 6.18.0 (BTF): tcp by iter/task_file + tp_btf/inet_sock_set_state`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,9 +124,7 @@ impl fmt::Display for KernelReport {
             "no BTF"
         };
         write!(f, "kernel {} ({btf})", self.release)?;
-        let mut features: Vec<&str> = self.hooks.iter().map(|h| h.feature).collect();
-        features.dedup();
-        for (i, feature) in features.into_iter().enumerate() {
+        for (i, feature) in self.features().into_iter().enumerate() {
             let hooks = self.working(feature);
             let separator = if i == 0 { ":" } else { "," };
             if hooks.is_empty() {

@@ -220,7 +220,11 @@ pub(super) fn refusal(error: &ProgramError) -> String {
             .get(lines.len().saturating_sub(6)..)
             .unwrap_or_default()
             .join(" | ");
-        return format!("{io_error} ({tail})");
+        return if tail.is_empty() {
+            io_error.to_string()
+        } else {
+            format!("{io_error} ({tail})")
+        };
     }
     chain(error)
 }

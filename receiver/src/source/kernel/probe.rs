@@ -15,7 +15,8 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
-/// Looks at rights, BTF, cgroup v2 and each hook that `options` would use. Attaches nothing.
+/// Looks at rights, BTF, cgroup v2 and each hook that `options` would use. Attaches nothing, so that a hook which the kernel has
+/// and refuses is on offer here: [`super::KernelSource::start`] knows better.
 #[must_use]
 pub fn probe(options: &KernelOptions) -> KernelReport {
     let mut report = host();
@@ -38,7 +39,7 @@ pub fn probe(options: &KernelOptions) -> KernelReport {
 /// The hooks that serve `options`, as far as BTF shows them.
 fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook> {
     let mut hooks = Vec::new();
-    let mut add = |feature, hook, (kind, name): (Kind, &str), without| {
+    let mut add = |feature, hook, (kind, name): (Kind, &str), without, replaces| {
         let state = if has(kind, name) {
             HookState::Available
         } else {
@@ -49,6 +50,7 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
             hook,
             state,
             without,
+            replaces,
         });
     };
     if options.tcp {
@@ -57,35 +59,40 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
             pass::TASK_FILE_HOOK,
             (Kind::Func, "bpf_iter_task_file"),
             "iter/tcp serves instead, once for each network namespace: owners of older connections stay unknown",
+            &[],
         );
         add(
             "tcp",
             pass::TCP_HOOK,
             (Kind::Func, "bpf_iter_tcp"),
-            "without it and iter/task_file: connections are only told when they end",
+            "connections are only told when they end",
+            &[pass::TASK_FILE_HOOK],
         );
         add(
             "tcp",
             load::SET_STATE_HOOK,
             (Kind::Typedef, "btf_trace_inet_sock_set_state"),
             "no TCP records at all",
+            &[],
         );
         add(
             "tcp",
             load::CONNECT_RETURN_HOOK,
             (Kind::Func, "inet_stream_connect"),
             "tracepoint/sys_exit_connect serves instead: every system call of the host pays about 40 ns",
+            &[],
         );
         add(
             "tcp",
             load::CONNECT_CALL_HOOK,
             (Kind::Func, "bpf_task_pt_regs"),
-            "without it and fexit/inet_stream_connect: connections that have no route are not told as failed",
+            "connections that have no route are not told as failed",
+            &[load::CONNECT_RETURN_HOOK],
         );
     }
     if options.udp {
-        for (hook, kind, name, without) in super::udp::HOOKS {
-            add("udp", hook, (kind, name), without);
+        for (hook, kind, name, without, replaces) in super::udp::HOOKS {
+            add("udp", hook, (kind, name), without, replaces);
         }
     }
     hooks

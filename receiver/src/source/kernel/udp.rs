@@ -37,60 +37,46 @@ const SEND_HOOKS: [(&str, &str); 2] = [
     ("udp_sendmsg6", "cgroup/sendmsg6"),
 ];
 
-/// What `doctor` asks the kernel about: hook, kind and name in BTF, what is lost without.
-pub(super) const HOOKS: [(&str, Kind, &str, &str); 9] = [
-    (
-        TRAMPOLINES[0].1,
-        Kind::Func,
-        "udp_sendmsg",
-        "tracepoints and cgroup hooks: about 150 ns more a call",
-    ),
-    (
-        TRAMPOLINES[1].1,
-        Kind::Func,
-        "udpv6_sendmsg",
-        "tracepoints and cgroup hooks: about 150 ns more a call",
-    ),
-    (
-        TRAMPOLINES[2].1,
-        Kind::Func,
-        "skb_consume_udp",
-        "receives that do not ask for the sender have no peer",
-    ),
-    (
-        LENGTHS[0].1,
-        Kind::Typedef,
-        "btf_trace_sock_send_length",
-        "no UDP records, unless by trampolines",
-    ),
-    (
-        LENGTHS[1].1,
-        Kind::Typedef,
-        "btf_trace_sock_recv_length",
-        "no UDP records, unless by trampolines",
-    ),
-    (
-        RECEIVE_HOOKS[0].1,
-        Kind::Func,
-        "__cgroup_bpf_run_filter_sock_addr",
-        "unconnected receives have no peer",
-    ),
-    (
-        RECEIVE_HOOKS[1].1,
-        Kind::Func,
-        "__cgroup_bpf_run_filter_sock_addr",
-        "unconnected receives have no peer",
-    ),
-    (
+/// A row of [`HOOKS`].
+type Row = (
+    &'static str,
+    Kind,
+    &'static str,
+    &'static str,
+    &'static [&'static str],
+);
+
+const BETTER: &[&str] = &[TRAMPOLINES[0].1, TRAMPOLINES[1].1, TRAMPOLINES[2].1];
+const WITHOUT_TRAMPOLINES: &str = "tracepoints and cgroup hooks serve instead: about 150 ns more a call, and receives that do not ask for the sender have no peer";
+const ADDRESS_FILTER: &str = "__cgroup_bpf_run_filter_sock_addr";
+
+const fn trampoline(hook: &'static str, function: &'static str) -> Row {
+    (hook, Kind::Func, function, WITHOUT_TRAMPOLINES, &[])
+}
+
+const fn length(hook: &'static str, typedef: &'static str) -> Row {
+    (hook, Kind::Typedef, typedef, "no UDP records", BETTER)
+}
+
+const fn address(hook: &'static str, without: &'static str) -> Row {
+    (hook, Kind::Func, ADDRESS_FILTER, without, BETTER)
+}
+
+/// What is asked of the kernel: hook, kind and name in BTF, what is lost without, what it serves instead of.
+pub(super) const HOOKS: [Row; 9] = [
+    trampoline(TRAMPOLINES[0].1, "udp_sendmsg"),
+    trampoline(TRAMPOLINES[1].1, "udpv6_sendmsg"),
+    trampoline(TRAMPOLINES[2].1, "skb_consume_udp"),
+    length(LENGTHS[0].1, "btf_trace_sock_send_length"),
+    length(LENGTHS[1].1, "btf_trace_sock_recv_length"),
+    address(RECEIVE_HOOKS[0].1, "unconnected receives have no peer"),
+    address(RECEIVE_HOOKS[1].1, "unconnected receives have no peer"),
+    address(
         SEND_HOOKS[0].1,
-        Kind::Func,
-        "__cgroup_bpf_run_filter_sock_addr",
         "unconnected sends by sendmmsg or io_uring have no peer",
     ),
-    (
+    address(
         SEND_HOOKS[1].1,
-        Kind::Func,
-        "__cgroup_bpf_run_filter_sock_addr",
         "unconnected sends by sendmmsg or io_uring have no peer",
     ),
 ];
