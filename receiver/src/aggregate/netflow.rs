@@ -190,6 +190,8 @@ impl FlowTable {
         if state.transport == Transport::Udp && state.role == Role::Server {
             self.listeners.mark(Transport::Udp, state.local.port);
         }
+        let heir = self.with_listeners_owner(state);
+        let state = heir.as_ref().unwrap_or(state);
         if let Some(&number) = self.by_id.get(&state.id) {
             let number = number as usize;
             match self.connections[number].life_of(state) {
@@ -205,6 +207,23 @@ impl FlowTable {
             return self.late();
         }
         self.first(state, identify);
+    }
+
+    /// The last word on an accepted connection that nobody was seen with (its peer reset it before any interval): who listens
+    /// there accepted it.
+    fn with_listeners_owner(&self, state: &ConnectionState) -> Option<ConnectionState> {
+        if state.phase != Phase::Closed || state.owner.pid != 0 || state.role == Role::Client {
+            return None;
+        }
+        if let Some(&number) = self.by_id.get(&state.id)
+            && known_owner(&self.owners, &self.connections[number as usize])
+        {
+            return None;
+        }
+        let owner = self
+            .listeners
+            .owner(state.transport, state.netns, &state.local)?;
+        Some(ConnectionState { owner, ..*state })
     }
 
     /// An observation of a connection that is not in the table.

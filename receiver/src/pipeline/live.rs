@@ -13,7 +13,7 @@ use crate::source::{Batch, BatchKind, clock};
 
 /// Name of the source: its configuration key.
 pub(super) const EBPF: &str = "ebpf";
-/// The first interval, so that there is something to see soon.
+/// The first interval, so that there is something to see soon; each after it is twice as long, up to what is configured.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest wait, so that health hears of us.
 const BEAT: Duration = Duration::from_secs(1);
@@ -58,14 +58,16 @@ pub(super) fn read<E>(
         },
     };
     health.source(EBPF, SourceState::Running);
-    let mut due = Instant::now() + FIRST_INTERVAL.min(interval);
+    let mut length = FIRST_INTERVAL.min(interval);
+    let mut due = Instant::now() + length;
     let mut batches = Vec::new();
     loop {
         health.beat();
         let stopped = wait(&source, stop, due);
         let over = stopped || Instant::now() >= due;
         let collected = if over {
-            due += interval;
+            length = (length * 2).min(interval);
+            due += length;
             // After a pause (a stopped machine) the missed intervals are not made up.
             due = due.max(Instant::now());
             source.collect(&mut batches)
