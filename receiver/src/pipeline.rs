@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `kernel` | reads the kernel source, feeds the `engine`: decode, tables, encoders, console |
 //! | `cilium` | reads the monitor socket and frames, nothing else |
+//! | `cilium-api` | asks the agent's API for names |
 //! | `cilium-decode` | feeds the `cilium` engine: flows, metrics, encoders, console |
 //! | tokio, one worker | export queue and gRPC, health and metrics servers, Observer API, own telemetry |
 //! | main | waits for a signal |
@@ -49,6 +50,7 @@ use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
 
 mod cilium;
+mod directory;
 mod engine;
 mod live;
 mod observer;
@@ -126,6 +128,9 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         .context("receivers.cilium")?;
         sources.push(source);
         let mut engine = cilium_engine(config, &host, &shell, &ledger)?;
+        engine
+            .ask_at(&cilium.api_socket)
+            .context("receivers.cilium.api_socket")?;
         if let Some(extension) = &config.extensions.hubble_observer {
             let (shown, api) = ObserverApi::start(extension.options(), Arc::clone(&ledger));
             engine.show(shown);

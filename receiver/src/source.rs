@@ -6,6 +6,8 @@
 #[cfg(target_os = "linux")]
 pub mod cilium;
 #[cfg(target_os = "linux")]
+pub mod cilium_api;
+#[cfg(target_os = "linux")]
 pub(crate) mod clock;
 #[cfg(target_os = "linux")]
 pub mod kernel;

@@ -66,6 +66,9 @@ func runGen(args []string) error {
 	if err := os.WriteFile(filepath.Join(*out, "world.json"), append(text, '\n'), 0o644); err != nil {
 		return err
 	}
+	if err := writeAnswers(w, filepath.Join(dir, "api")); err != nil {
+		return err
+	}
 	var payloads [][]payload.Payload
 	for _, s := range streams() {
 		encoded, err := encodeStream(s.events)

@@ -22,6 +22,7 @@ func commands() []command {
 		{"bench", "[-world FILE] [-config METRICS] STREAM", "measures gob, parser and metrics on one stream", runBench},
 		{"serve", "-socket PATH STREAM...", "serves the monitor socket with the agent's listener; commands on standard input", runServe},
 		{"serve-raw", "-socket PATH -repeat N STREAM", "writes a stream's exact bytes to every client, counting them", runServeRaw},
+		{"serve-api", "-socket PATH [-world FILE]", "answers on a socket as the agent's API does", runServeAPI},
 		{"version", "", "prints the Cilium release this was built with", runVersion},
 	}
 }

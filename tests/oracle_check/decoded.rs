@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::fixtures;
 
 /// What `world.json` says of the events: their node, the time of a stream's first (2026-05-13T10:00:00Z), and the time between two.
-const NODE: &str = "default/node-a";
+pub(crate) const NODE: &str = "default/node-a";
 const START_NS: u64 = 1_778_666_400_000_000_000;
 const STEP_NS: u64 = 1_000_001;
 
@@ -36,7 +36,7 @@ pub(crate) fn node(release: &str) -> Node {
 }
 
 /// The agent's version as our configuration and its API tell it.
-fn version(release: &str) -> Option<(u16, u16)> {
+pub(crate) fn version(release: &str) -> Option<(u16, u16)> {
     let mut parts = release.split('.').map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }

@@ -17,7 +17,7 @@ pub(crate) const COUNTED: [&str; 7] =
 /// Events that we read otherwise than Hubble.
 pub(crate) const ODD: &str = "odd";
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cilium")
 }
 

@@ -5,6 +5,7 @@ mod decoded;
 mod differences;
 mod fixtures;
 mod metrics;
+mod named;
 #[path = "../../receiver/tests/support/cilium_world.rs"]
 mod world;
 

@@ -346,6 +346,7 @@ udp      limited  kprobes
         let directory = tempfile::tempdir().unwrap();
         let cilium = Cilium {
             socket: directory.path().join("a.sock"),
+            ..Cilium::default()
         };
         assert_eq!(cilium_socket(&cilium).state, State::Absent);
         drop(std::os::unix::net::UnixListener::bind(&cilium.socket).unwrap());

@@ -11,12 +11,15 @@ use crate::config::value::Limits;
 pub struct Cilium {
     /// The agent's monitor socket.
     pub socket: PathBuf,
+    /// The agent's API socket; empty: it is not asked.
+    pub api_socket: PathBuf,
 }
 
 impl Default for Cilium {
     fn default() -> Self {
         Self {
             socket: PathBuf::from("/var/run/cilium/monitor1_2.sock"),
+            api_socket: PathBuf::from("/var/run/cilium/cilium.sock"),
         }
     }
 }
@@ -44,5 +47,11 @@ pub const ROWS: &[Row] = &[
         Limits::Any,
         |c| &mut cilium(c).socket,
         "The agent's monitor socket.",
+    ),
+    Row::value(
+        "receivers.cilium.api_socket",
+        Limits::Any,
+        |c| &mut cilium(c).api_socket,
+        "The agent's API socket, which names pods, labels, services and domains; empty leaves flows without them.",
     ),
 ];

@@ -62,8 +62,8 @@ netflume.yaml:8:15: receivers.ebpf.group_by: found `conection`, allowed are serv
 #[test]
 fn a_key_unlike_any_other_gets_the_list_of_keys() {
     wrong(
-        "receivers: { cilium: { zzz: 1 } }\n",
-        "netflume.yaml:1:24: receivers.cilium.zzz: unknown key, allowed are socket",
+        "extensions: { health: { zzz: 1 } }\n",
+        "netflume.yaml:1:25: extensions.health.zzz: unknown key, allowed are endpoint",
     );
     wrong(
         "input: 1\nreceivers: {ebpf: }\n",

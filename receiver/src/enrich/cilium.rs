@@ -23,6 +23,23 @@ pub use flow::{Flows, Options};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
+/// One of the tables of a [`Directory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Table {
+    /// Local endpoints, and the interfaces that lead to them.
+    Endpoints,
+    /// Labels of identities.
+    Identities,
+    /// The ip cache.
+    Prefixes,
+    /// Front ends of services.
+    Services,
+    /// DNS names.
+    Names,
+    /// Owners of cgroups.
+    Cgroups,
+}
+
 /// An endpoint of this node.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct LocalEndpoint {
@@ -108,6 +125,55 @@ fn masked(key: u128, length: u8) -> u128 {
 }
 
 impl Directory {
+    /// Takes a table from a directory that was filled elsewhere, and leaves it the own one.
+    pub fn exchange(&mut self, table: Table, with: &mut Self) {
+        use std::mem::swap;
+        match table {
+            Table::Endpoints => {
+                swap(&mut self.endpoints, &mut with.endpoints);
+                swap(
+                    &mut self.endpoints_by_address,
+                    &mut with.endpoints_by_address,
+                );
+                swap(&mut self.interfaces, &mut with.interfaces);
+            }
+            Table::Identities => swap(&mut self.identities, &mut with.identities),
+            Table::Prefixes => swap(&mut self.prefixes, &mut with.prefixes),
+            Table::Services => swap(&mut self.services, &mut with.services),
+            Table::Names => swap(&mut self.names, &mut with.names),
+            Table::Cgroups => swap(&mut self.cgroups, &mut with.cgroups),
+        }
+    }
+
+    /// Keeps an endpoint that is gone, for late events, unless its id is taken; addresses of others stay theirs.
+    pub fn keep_endpoint(&mut self, id: u16, from: &Self) {
+        let Some(gone) = from
+            .endpoints
+            .get(&id)
+            .filter(|_| !self.endpoints.contains_key(&id))
+        else {
+            return;
+        };
+        for address in &gone.addresses {
+            self.endpoints_by_address
+                .entry(key(*address))
+                .or_insert_with(|| Arc::clone(gone));
+        }
+        self.endpoints.insert(id, Arc::clone(gone));
+    }
+
+    /// How many local endpoints, identities, prefixes of the ip cache and services there are.
+    #[must_use]
+    pub fn counts(&self) -> [usize; 4] {
+        let prefixes = self.prefixes.iter().map(|(_, of)| of.len()).sum();
+        [
+            self.endpoints.len(),
+            self.identities.len(),
+            prefixes,
+            self.services.len(),
+        ]
+    }
+
     /// Adds or replaces a local endpoint.
     pub fn set_endpoint(&mut self, endpoint: LocalEndpoint) {
         self.remove_endpoint(endpoint.id);

@@ -8,7 +8,6 @@ use crate::aggregate::hubble::HubbleMetrics;
 use crate::config::exporters::Format;
 use crate::decode::cilium::Monitor;
 use crate::enrich::cilium::flow::{FlowError, Flows};
-use crate::enrich::cilium::{Directory, update};
 use crate::export::Signal;
 use crate::export::console::{ConsoleError, Line};
 use crate::ledger::{Ledger, Reason, Stage};
@@ -18,6 +17,7 @@ use crate::model::resource::ResourceRef;
 use crate::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
 use crate::otlp::logs::LogsOptions;
 use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
+use crate::pipeline::directory::{AgentInfo, Names};
 use crate::pipeline::engine::Sinks;
 use crate::pipeline::observer::Shown;
 use crate::source::cilium::Batches;
@@ -38,7 +38,7 @@ pub(super) struct Resources {
 pub(super) struct CiliumEngine {
     monitor: Monitor,
     flows: Flows,
-    directory: Directory,
+    names: Names,
     node: Node,
     metrics: HubbleMetrics,
     own: ResourceRef,
@@ -63,7 +63,7 @@ impl CiliumEngine {
         Self {
             monitor: Monitor::default(),
             flows: Flows::default(),
-            directory: Directory::default(),
+            names: Names::default(),
             node: Node {
                 name: node_name.to_owned(),
                 emitter_name: "netflume".to_owned(),
@@ -79,6 +79,14 @@ impl CiliumEngine {
             lines: Vec::new(),
             shown: None,
         }
+    }
+
+    /// Asks the agent's API for names from now on.
+    pub(super) fn ask_at(&mut self, socket: &std::path::Path) -> std::io::Result<()> {
+        if socket.as_os_str().is_empty() {
+            return Ok(());
+        }
+        self.names.ask_at(socket.to_owned())
     }
 
     /// Shows all events by the Observer API too.
@@ -117,6 +125,9 @@ impl CiliumEngine {
     pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
         if batch.kind == BatchKind::CiliumMonitor {
             self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
+            if let Some(agent) = self.names.turn(batch.unix_ns) {
+                self.agent_is(agent);
+            }
             self.decode(&batch.bytes, batch.unix_ns)?;
             if let Some(shown) = &mut self.shown {
                 shown.flush();
@@ -139,6 +150,21 @@ impl CiliumEngine {
         self.sinks.points(&mut self.points, points, &self.ledger)
     }
 
+    /// The agent said which one it is: its version tells the layouts of its events, and flows carry its node's name.
+    fn agent_is(&mut self, agent: AgentInfo) {
+        if agent.version.is_some() {
+            let mut options = self.flows.options().clone();
+            options.decode.agent = agent.version;
+            self.flows.set_options(options);
+        }
+        if let Some(node) = agent.node {
+            self.node.name = node;
+            if let Some(shown) = &self.shown {
+                shown.set_node(&self.node);
+            }
+        }
+    }
+
     fn decode(&mut self, bytes: &[u8], unix_ns: u64) -> Result<(), ConsoleError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -156,9 +182,14 @@ impl CiliumEngine {
                 }
             };
             let Some(payload) = payload else {
+                // Types are defined at the start of a connection.
+                self.names.connected();
                 continue;
             };
-            match self.flows.payload(&payload, unix_ns, &self.directory) {
+            match self
+                .flows
+                .payload(&payload, unix_ns, self.names.directory())
+            {
                 Ok(event) => {
                     self.book(Ok(()));
                     self.event(&event)?;
@@ -167,6 +198,9 @@ impl CiliumEngine {
                     }
                 }
                 Err(error) => {
+                    if error == FlowError::UnknownCgroup {
+                        self.names.unknown_cgroup(unix_ns);
+                    }
                     let reason = match error {
                         FlowError::UnknownCgroup => Reason::Filtered,
                         FlowError::Event(_) | FlowError::UnknownPayload(_) => Reason::Malformed,
@@ -189,10 +223,13 @@ impl CiliumEngine {
 
     fn event(&mut self, event: &CiliumEvent) -> Result<(), ConsoleError> {
         match event {
-            CiliumEvent::Flow(flow) => self.metrics.observe(flow, &self.node),
+            CiliumEvent::Flow(flow) => {
+                self.names.seen(flow);
+                self.metrics.observe(flow, &self.node);
+            }
             CiliumEvent::Lost(lost) => self.metrics.lost(lost),
             CiliumEvent::Agent(agent) => {
-                update::apply(agent, &mut self.directory);
+                self.names.notified(agent);
                 self.pod_deleted(agent);
             }
             CiliumEvent::Debug(_) => {}

@@ -1,17 +1,24 @@
 //! Answers of the agent's API (`/var/run/cilium/cilium.sock`, base path `/v1`, agents 1.14 to 1.20) → a [`Directory`].
 //!
-//! Only the keys that are used are read, and all of them may be missing.
+//! Only the keys that are used are read, and all of them may be missing, or null where Go has no list.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::update::prefix;
 use super::{Directory, LocalEndpoint, labels};
 use crate::model::flow::{Pod, Service};
 
 type Text = Box<str>;
+
+/// Go writes an empty list, or a pointer to nothing, as null.
+fn maybe_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
 
 /// One element of `GET /endpoint`, or the answer of `GET /endpoint/{id}`.
 #[derive(Debug, Deserialize, Default)]
@@ -25,7 +32,9 @@ pub struct Endpoint {
 #[serde(default, rename_all = "kebab-case")]
 struct EndpointStatus {
     identity: Option<Identity>,
+    #[serde(deserialize_with = "maybe_null")]
     external_identifiers: Identifiers,
+    #[serde(deserialize_with = "maybe_null")]
     networking: Networking,
 }
 
@@ -39,9 +48,12 @@ struct Identifiers {
 }
 
 #[derive(Debug, Deserialize, Default)]
-#[serde(default)]
+#[serde(default, rename_all = "kebab-case")]
 struct Networking {
+    #[serde(deserialize_with = "maybe_null")]
     addressing: Vec<Addressing>,
+    interface_index: i64,
+    interface_name: Text,
 }
 
 #[derive(Debug, Deserialize, Default)]
@@ -56,6 +68,7 @@ struct Addressing {
 #[serde(default)]
 pub struct Identity {
     id: u32,
+    #[serde(deserialize_with = "maybe_null")]
     labels: Vec<Text>,
 }
 
@@ -63,7 +76,9 @@ pub struct Identity {
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub struct IpEntry {
+    #[serde(deserialize_with = "maybe_null")]
     cidr: Text,
+    #[serde(deserialize_with = "maybe_null")]
     identity: u32,
     metadata: Option<Metadata>,
 }
@@ -91,6 +106,7 @@ struct ServiceStatus {
 #[derive(Debug, Deserialize, Default)]
 #[serde(default, rename_all = "kebab-case")]
 struct ServiceSpec {
+    #[serde(deserialize_with = "maybe_null")]
     frontend_address: Frontend,
     flags: Option<Metadata>,
 }
@@ -109,21 +125,66 @@ struct Frontend {
 #[serde(default, rename_all = "kebab-case")]
 pub struct Lookup {
     fqdn: Text,
+    #[serde(deserialize_with = "maybe_null")]
     ips: Vec<Text>,
     endpoint_id: i64,
+    /// `connection` when the name is known no more, but connections by it live on.
+    source: Text,
+}
+
+/// The answer of `GET /healthz`, as far as it says whose events these are.
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+pub struct Healthz {
+    #[serde(deserialize_with = "maybe_null")]
+    cilium: Status,
+    #[serde(deserialize_with = "maybe_null")]
+    cluster: Cluster,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Status {
+    /// `1.19.4 (v1.19.4-…)`, with a complaint behind it when something is wrong.
+    msg: Text,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(default)]
+struct Cluster {
+    #[serde(rename = "self")]
+    itself: Text,
+}
+
+impl Healthz {
+    /// Major and minor version of the agent, which tell the layout of its events.
+    #[must_use]
+    pub fn version(&self) -> Option<(u16, u16)> {
+        let mut parts = self.cilium.msg.split('.').map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    }
+
+    /// The node as it stands in flows: `cluster/node`.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        Some(&*self.cluster.itself).filter(|name| !name.is_empty())
+    }
 }
 
 /// The answer of `GET /cgroup-dump-metadata`.
 #[derive(Debug, Deserialize, Default)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Cgroups {
+    #[serde(deserialize_with = "maybe_null")]
     pod_metadatas: Vec<PodMetadata>,
 }
 
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 struct PodMetadata {
+    #[serde(deserialize_with = "maybe_null")]
     containers: Vec<Container>,
+    #[serde(deserialize_with = "maybe_null")]
     ips: Vec<Text>,
 }
 
@@ -164,6 +225,12 @@ impl Directory {
             .addressing
             .iter()
             .flat_map(|a| [&a.ipv4, &a.ipv6]);
+        let link = &status.networking;
+        if let Ok(index @ 1..) = u32::try_from(link.interface_index)
+            && !link.interface_name.is_empty()
+        {
+            self.set_interface(index, (*link.interface_name).into());
+        }
         let list = identity.labels.iter().map(|label| &**label);
         self.set_endpoint(LocalEndpoint {
             id,
@@ -228,10 +295,11 @@ impl Directory {
         }
     }
 
-    /// Replaces the DNS names by those of this list, without trailing dots, sorted.
+    /// Replaces the DNS names by those of this list, without trailing dots, sorted. Names that only live on in connections are left
+    /// out, as in Hubble.
     pub fn replace_names(&mut self, list: &[Lookup]) {
         let mut names = std::collections::BTreeMap::<(u32, IpAddr), Vec<Text>>::new();
-        for lookup in list {
+        for lookup in list.iter().filter(|lookup| &*lookup.source != "connection") {
             let Ok(endpoint) = u32::try_from(lookup.endpoint_id) else {
                 continue;
             };

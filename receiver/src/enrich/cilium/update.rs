@@ -8,7 +8,7 @@ use crate::model::cilium::{AgentEvent, AgentNotification, IpCacheUpdate};
 use crate::model::flow::{AgentEventType, Pod};
 
 /// What a notification leaves to be asked (paths of the agent's API under `/v1`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Refresh {
     /// Nothing.
     None,
@@ -22,6 +22,10 @@ pub enum Refresh {
     Identity(u32),
     /// `GET /service`.
     Services,
+    /// `GET /cgroup-dump-metadata`: a socket event of a cgroup that is not known.
+    Cgroups,
+    /// `GET /fqdn/cache`.
+    Names,
 }
 
 /// Applies a notification, and says what is to be asked.
