@@ -30,7 +30,7 @@ const SCHEMA_URL: u8 = 3;
 const HEADER_MAX: usize = 6;
 /// Groups of one request; more start another one.
 const GROUPS_MAX: usize = 16 * 1024;
-/// Room that the buffer keeps between requests.
+/// Room that the buffer keeps when it has had little to do.
 const KEEP_BYTES: usize = 256 * 1024;
 
 /// The default of `max_request_bytes`: below the 4 MiB that a Collector takes, with room for what it adds.
@@ -73,6 +73,8 @@ pub struct RequestBuilder {
     groups: Vec<Group>,
     pieces: Vec<Piece>,
     buffer: Vec<u8>,
+    /// The most that was in the buffer since the last [`Self::finish`].
+    most_filled: usize,
     /// Never less than what the finished request will take.
     size: usize,
     items: u64,
@@ -91,6 +93,7 @@ impl RequestBuilder {
             groups: Vec::new(),
             pieces: Vec::new(),
             buffer: Vec::new(),
+            most_filled: 0,
             size: 0,
             items: 0,
         }
@@ -118,6 +121,7 @@ impl RequestBuilder {
         let full = self.items > 0
             && (self.size + added > self.max_bytes || self.groups.len() >= GROUPS_MAX);
         let (request, start, known) = if full {
+            self.most_filled = self.most_filled.max(start);
             let request = self.assemble(start);
             self.buffer.copy_within(start.., 0);
             self.buffer.truncate(self.buffer.len() - start);
@@ -133,9 +137,14 @@ impl RequestBuilder {
     /// The request of what was added and not given back yet, if there is any.
     #[must_use]
     pub fn finish(&mut self) -> Option<Request> {
+        let filled = self.most_filled.max(self.buffer.len());
         let request = (self.items > 0).then(|| self.assemble(self.buffer.len()));
         self.buffer.clear();
-        self.buffer.shrink_to(KEEP_BYTES);
+        self.most_filled = 0;
+        // A busy sender fills it again at once, and fresh memory costs a fault a page.
+        if filled < self.buffer.capacity() / 4 {
+            self.buffer.shrink_to(KEEP_BYTES);
+        }
         self.resources.shrink();
         request
     }

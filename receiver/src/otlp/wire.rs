@@ -234,9 +234,29 @@ fn head<const N: usize>(
 pub fn text_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: &str) {
     if N - KEY_START + value.len() < 128 {
         head(out, field, key, ANY_STRING, value.len() as u8, value.len());
-        out.extend_from_slice(value.as_bytes());
+        short(out, value.as_bytes());
     } else {
         long_text_kv(out, field, key.field(), value.as_bytes());
+    }
+}
+
+/// Writes a few bytes: as two pieces of a fixed length that overlap, which for 8 to 32 bytes is faster than a copy of just so many.
+#[inline(always)]
+fn short(out: &mut Vec<u8>, value: &[u8]) {
+    match value.len() {
+        8..16 => overlapping::<8>(out, value),
+        16..=32 => overlapping::<16>(out, value),
+        _ => out.extend_from_slice(value),
+    }
+}
+
+/// Writes a value of `N` to 2 `N` bytes.
+#[inline(always)]
+fn overlapping<const N: usize>(out: &mut Vec<u8>, value: &[u8]) {
+    if let (Some(first), Some(last)) = (value.first_chunk::<N>(), value.last_chunk::<N>()) {
+        out.extend_from_slice(first);
+        out.truncate(out.len() + value.len() - 2 * N);
+        out.extend_from_slice(last);
     }
 }
 
