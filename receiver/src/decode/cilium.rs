@@ -63,7 +63,8 @@ impl Options {
     #[must_use]
     pub fn file_numbering(&self) -> Option<FileNumbering> {
         self.agent.map(|version| match version {
-            (1, ..=17) => FileNumbering::V1,
+            (1, ..=14) => FileNumbering::V0,
+            (1, 15..=17) => FileNumbering::V1,
             (1, 18) => FileNumbering::V2,
             _ => FileNumbering::V3,
         })

@@ -1,3 +1,3 @@
-//! See [`netflume_fuzz::cilium_event`].
+//! See [`netflume_fuzz::cilium::event`].
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| netflume_fuzz::cilium_event(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| netflume_fuzz::cilium::event(data));

@@ -1,3 +1,3 @@
-//! See [`netflume_fuzz::cilium_monitor`].
+//! See [`netflume_fuzz::cilium::monitor`].
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| netflume_fuzz::cilium_monitor(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| netflume_fuzz::cilium::monitor(data));

@@ -3,12 +3,12 @@
 //! The binaries in `fuzz_targets/` hand libFuzzer's inputs to these functions; the test below hands them the [`seeds`], so that plain `cargo test`
 //! covers both.
 
+pub mod cilium;
 pub mod seeds;
 
 use netflume::config::{self, Loaded, Overrides, Problems, print, schema::File};
-use netflume::decode::cilium::{self, Definitions, Monitor, Options, Payload};
+use netflume::decode::kernel;
 use netflume::decode::packet::{self, Start};
-use netflume::decode::{gob, kernel};
 use netflume::model::flow::TunnelProtocol;
 use netflume::source::kernel::btf::{Btf, Kind};
 use netflume::source::replay::{Reader, Writer};
@@ -20,9 +20,13 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of them; each has a binary of its name.
 pub const TARGETS: &[Target] = &[
     ("btf", btf),
-    ("cilium_event", cilium_event),
-    ("cilium_monitor", cilium_monitor),
+    ("cilium_access_log", cilium::access_log),
+    ("cilium_agent", cilium::agent),
+    ("cilium_event", cilium::event),
+    ("cilium_flow", cilium::flow),
+    ("cilium_monitor", cilium::monitor),
     ("config", config),
+    ("gob", cilium::gob),
     ("kernel_record", kernel_record),
     ("packet_head", packet_head),
     ("replay", replay),
@@ -46,43 +50,6 @@ pub fn btf(data: &[u8]) {
         !(typedef && btf.has(Kind::Func, "same")) || data.len() > 24,
         "names from a header alone"
     );
-}
-
-/// The agents whose layouts differ, and an unknown one.
-const AGENTS: &[Option<(u16, u16)>] = &[
-    None,
-    Some((1, 16)),
-    Some((1, 18)),
-    Some((1, 19)),
-    Some((1, 20)),
-];
-
-/// One message of Cilium's monitor socket, as each release of the agent would mean it.
-pub fn cilium_event(data: &[u8]) {
-    for agent in AGENTS {
-        let options = Options { agent: *agent };
-        // Reading is pure: the same bytes are the same event.
-        let mut known = Definitions::default();
-        let first = cilium::event(data, &options, &mut known);
-        assert_eq!(first, cilium::event(data, &options, &mut known));
-    }
-}
-
-/// A connection to Cilium's monitor socket: payloads come to an end, and their events are read.
-pub fn cilium_monitor(data: &[u8]) {
-    let mut monitor = Monitor::default();
-    let mut definitions = Definitions::default();
-    let mut rest = data;
-    while let Ok(Some(_)) = gob::frame(rest) {
-        let Ok((payload, after)) = monitor.next(rest) else {
-            return;
-        };
-        assert!(after.len() < rest.len(), "a message without bytes");
-        rest = after;
-        if let Some(Payload::Sample { data, .. }) = payload {
-            cilium::event(data, &Options::default(), &mut definitions).ok();
-        }
-    }
 }
 
 /// A configuration file: what is accepted, printed with its defaults, reads back as itself.

@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use netflume::config::{Config, print};
-use netflume::decode::cilium::{Monitor, Payload};
+use netflume::decode::cilium::agent::Notification;
+use netflume::decode::cilium::{self, Definitions, Event, Monitor, Options, Payload};
 use netflume::model::flow::message_type;
 use netflume_ebpf::{ConnectionRecord, Header, ListenerRecord, kind, phase, transport};
 use zerocopy::IntoBytes;
@@ -17,9 +18,18 @@ use zerocopy::IntoBytes;
 pub fn of(target: &str) -> io::Result<Vec<Vec<u8>>> {
     Ok(match target {
         "btf" => vec![small_btf()],
-        "cilium_event" => cilium_events()?,
+        "cilium_access_log" => of_type(message_type::ACCESS_LOG)?,
+        "cilium_agent" => agent_notifications()?,
+        "cilium_event" | "cilium_flow" => cilium_events()?,
         "cilium_monitor" => cilium_streams()?,
         "config" => configurations(),
+        // Streams of both kinds: payloads, and the agent's own events.
+        "gob" => [
+            cilium_streams()?,
+            of_type(message_type::ACCESS_LOG)?,
+            of_type(message_type::AGENT)?,
+        ]
+        .concat(),
         "kernel_record" => vec![kernel_records()],
         // Behind the fixed part of a trace notification stands the packet.
         "packet_head" => cilium_events()?
@@ -65,9 +75,34 @@ fn cilium_events() -> io::Result<Vec<Vec<u8>>> {
             }
         }
     }
+    events.append(&mut files("cilium/layouts", "bin")?);
     events.sort();
     events.dedup();
     Ok(events)
+}
+
+/// The events of a message type, without it.
+fn of_type(kind: u8) -> io::Result<Vec<Vec<u8>>> {
+    let events = cilium_events()?;
+    let of_type = events.iter().filter_map(|event| event.split_first());
+    Ok(of_type
+        .filter(|(found, _)| **found == kind)
+        .map(|(_, data)| data.to_vec())
+        .collect())
+}
+
+/// Number and text of every notification.
+fn agent_notifications() -> io::Result<Vec<Vec<u8>>> {
+    let mut definitions = Definitions::default();
+    let mut seeds = Vec::new();
+    for event in cilium_events()? {
+        let event = cilium::event(&event, &Options::default(), &mut definitions);
+        if let Ok(Event::Agent(Notification { kind, text })) = event {
+            let kind = u8::try_from(kind).unwrap_or(u8::MAX);
+            seeds.push([&[kind], text.as_bytes()].concat());
+        }
+    }
+    Ok(seeds)
 }
 
 fn configurations() -> Vec<Vec<u8>> {

@@ -138,7 +138,7 @@ impl Flows {
         directory: &Directory,
     ) -> Result<CiliumEvent, FlowError> {
         let event = cilium::event(data, &self.options.decode, &mut self.definitions)?;
-        let flow = match event {
+        let mut flow = match event {
             Event::Drop(drop) => of_drop(&drop, directory)?,
             Event::Trace(trace) => of_trace(&trace, directory, &self.options.decode)?,
             Event::PolicyVerdict(verdict) => of_verdict(&verdict, directory)?,
@@ -156,11 +156,9 @@ impl Flows {
                 return Ok(CiliumEvent::Agent(agent::agent_event(&agent, time_ns)));
             }
         };
-        Ok(CiliumEvent::Flow(Flow {
-            time_ns,
-            uuid: self.uuid(),
-            ..flow
-        }))
+        flow.time_ns = time_ns;
+        flow.uuid = self.uuid();
+        Ok(CiliumEvent::Flow(flow))
     }
 
     /// Two numbers of the SplitMix64 sequence: unlike each other, and the same at every run with the same seed.
@@ -217,31 +215,27 @@ fn is_sender(emitter: u16, source: &Endpoint) -> bool {
 fn of_drop(drop: &Drop<'_>, directory: &Directory) -> Result<Flow, FlowError> {
     let packet = packet::decode(drop.packet, drop.flags.start(), drop.flags.overlay())?;
     let identities = (drop.source_identity, drop.destination_identity);
-    let flow = of_packet(&packet, identities, None, directory);
+    let mut flow = of_packet(&packet, identities, None, directory);
+    flow.verdict = Verdict::DROPPED;
+    flow.drop_reason = DropReason(u32::from(drop.reason));
+    flow.event_type = EventType {
+        kind: message_type::DROP,
+        sub_type: drop.reason,
+    };
     // A dropped packet is taken for the first of its connection: its direction is that of the packet.
-    let direction = match drop.endpoint {
+    flow.direction = match drop.endpoint {
         0 => TrafficDirection::TRAFFIC_DIRECTION_UNKNOWN,
         emitter if is_sender(emitter, &flow.source) => TrafficDirection::EGRESS,
         _ => TrafficDirection::INGRESS,
     };
-    Ok(Flow {
-        verdict: Verdict::DROPPED,
-        drop_reason: DropReason(u32::from(drop.reason)),
-        event_type: EventType {
-            kind: message_type::DROP,
-            sub_type: drop.reason,
-        },
-        direction,
-        file: Some(BpfFile {
-            id: drop.file,
-            numbering: drop.numbering,
-            line: drop.line,
-        }),
-        ip_trace_id: drop.ip_trace_id,
-        // Quirk: the event has an interface, Hubble's flow never.
-        interface: None,
-        ..flow
-    })
+    flow.file = Some(BpfFile {
+        id: drop.file,
+        numbering: drop.numbering,
+        line: drop.line,
+    });
+    flow.ip_trace_id = drop.ip_trace_id;
+    // Quirk: the event has an interface, Hubble's flow never.
+    Ok(flow)
 }
 
 fn of_trace(
@@ -263,31 +257,25 @@ fn of_trace(
         }
         ip.encrypted = trace.encrypted;
     }
-    let to_proxy =
-        u32::from(trace.observation_point) == u32::from(TraceObservationPoint::TO_PROXY.0);
-    Ok(Flow {
-        verdict: Verdict::FORWARDED,
-        event_type: EventType {
-            kind: message_type::TRACE,
-            sub_type: trace.observation_point,
-        },
-        // Zero is to-endpoint in the datapath, and "not set" in the schema.
-        observation_point: match trace.observation_point {
-            0 => TraceObservationPoint::TO_ENDPOINT,
-            point => TraceObservationPoint(point),
-        },
-        trace_reason: trace_reason(trace.reason),
-        is_reply: is_reply(trace, options),
-        direction: trace_direction(trace, &flow.source, options),
-        interface: interface(trace.interface, directory),
-        proxy_port: if to_proxy {
-            u32::from(trace.destination_endpoint)
-        } else {
-            0
-        },
-        ip_trace_id: trace.ip_trace_id,
-        ..flow
-    })
+    flow.verdict = Verdict::FORWARDED;
+    flow.event_type = EventType {
+        kind: message_type::TRACE,
+        sub_type: trace.observation_point,
+    };
+    // Zero is to-endpoint in the datapath, and "not set" in the schema.
+    flow.observation_point = match trace.observation_point {
+        0 => TraceObservationPoint::TO_ENDPOINT,
+        point => TraceObservationPoint(point),
+    };
+    flow.trace_reason = trace_reason(trace.reason);
+    flow.is_reply = is_reply(trace, options);
+    flow.direction = trace_direction(trace, &flow.source, options);
+    flow.interface = interface(trace.interface, directory);
+    if flow.observation_point == TraceObservationPoint::TO_PROXY {
+        flow.proxy_port = u32::from(trace.destination_endpoint);
+    }
+    flow.ip_trace_id = trace.ip_trace_id;
+    Ok(flow)
 }
 
 /// The schema has zero for "unknown", which is 5 in the datapath; numbers below it move up by one.
@@ -340,30 +328,27 @@ fn of_verdict(verdict: &PolicyVerdict<'_>, directory: &Directory) -> Result<Flow
         (0, verdict.remote_identity)
     };
     let allowed = verdict.verdict >= 0;
-    Ok(Flow {
-        // The sign is looked at before the audit bit.
-        verdict: match verdict.verdict {
-            ..0 => Verdict::DROPPED,
-            1.. => Verdict::REDIRECTED,
-            0 if verdict.audited => Verdict::AUDIT,
-            0 => Verdict::FORWARDED,
-        },
-        drop_reason: DropReason(if allowed {
-            0
-        } else {
-            verdict.verdict.unsigned_abs()
-        }),
-        auth_type: AuthType(verdict.auth_type),
-        event_type: EventType {
-            kind: message_type::POLICY_VERDICT,
-            sub_type: verdict.sub_type,
-        },
-        direction: verdict.direction,
-        policy_match_type: verdict.match_type,
-        // Verdicts are given on the first packet of a connection. Of a denied one Hubble does not say so.
-        is_reply: allowed.then_some(false),
-        ..of_packet(&packet, identities, None, directory)
-    })
+    let mut flow = of_packet(&packet, identities, None, directory);
+    // The sign is looked at before the audit bit.
+    flow.verdict = match verdict.verdict {
+        ..0 => Verdict::DROPPED,
+        1.. => Verdict::REDIRECTED,
+        0 if verdict.audited => Verdict::AUDIT,
+        0 => Verdict::FORWARDED,
+    };
+    if !allowed {
+        flow.drop_reason = DropReason(verdict.verdict.unsigned_abs());
+    }
+    flow.auth_type = AuthType(verdict.auth_type);
+    flow.event_type = EventType {
+        kind: message_type::POLICY_VERDICT,
+        sub_type: verdict.sub_type,
+    };
+    flow.direction = verdict.direction;
+    flow.policy_match_type = verdict.match_type;
+    // Verdicts are given on the first packet of a connection. Of a denied one Hubble does not say so.
+    flow.is_reply = allowed.then_some(false);
+    Ok(flow)
 }
 
 fn of_capture(capture: &Capture<'_>, directory: &Directory) -> Result<Flow, FlowError> {

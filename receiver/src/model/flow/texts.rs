@@ -173,7 +173,9 @@ pub const fn dns_type_name(number: u16) -> Option<&'static str> {
 /// Which numbering the source file of a drop event follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum FileNumbering {
-    /// Agents 1.15 to 1.17: drop version 1. (1.14 has five headers only; three of them under other numbers.)
+    /// Agent 1.14: five headers only.
+    V0,
+    /// Agents 1.15 to 1.17: drop version 1, as that of 1.14.
     V1,
     /// Agent 1.18: drop version 2.
     V2,
@@ -193,6 +195,11 @@ pub const fn bpf_file_name(id: u8, numbering: FileNumbering) -> Option<&'static 
         (5, _) => "bpf_sock.c",
         (6, _) => "bpf_network.c",
         (7, _) => "bpf_wireguard.c",
+        (101, FileNumbering::V0) => "arp.h",
+        (102, FileNumbering::V0) => "drop.h",
+        (103, FileNumbering::V0) => "egress_policies.h",
+        (104, FileNumbering::V0) => "icmp6.h",
+        (105, FileNumbering::V0) => "nodeport.h",
         (101, FileNumbering::V1 | FileNumbering::V2) => "arp.h",
         (101, FileNumbering::V3) => "drop.h",
         (102, FileNumbering::V1 | FileNumbering::V2) => "drop.h",

@@ -1,0 +1,163 @@
+//! The decoders of Cilium's monitor socket, from the gob stream to flows, metrics and JSON.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use netflume::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
+use netflume::decode::cilium::agent::{Notification, agent_event};
+use netflume::decode::cilium::{self, Definitions, Monitor, Options, Payload};
+use netflume::decode::gob::{self, Types};
+use netflume::enrich::cilium::{Directory, Flows, LocalEndpoint, labels, update};
+use netflume::model::cilium::CiliumEvent;
+use netflume::model::flow::{Node, Service, message_type};
+use netflume::otlp::hubble::json;
+
+/// The agents whose layouts differ, and an unknown one.
+const AGENTS: &[Option<(u16, u16)>] = &[
+    None,
+    Some((1, 14)),
+    Some((1, 16)),
+    Some((1, 18)),
+    Some((1, 19)),
+    Some((1, 20)),
+];
+
+/// Any gob stream: every message is read to its end or refused, and no reading goes beyond it.
+pub fn gob(data: &[u8]) {
+    let mut types = Types::default();
+    let mut rest = data;
+    while let Ok(Some((content, after))) = gob::frame(rest) {
+        assert!(after.len() < rest.len(), "a message without bytes");
+        rest = after;
+        match types.message(content) {
+            Ok(None) => {}
+            Ok(Some((id, mut reader))) => {
+                let before = reader.rest().len();
+                if types.skip(id, &mut reader).is_err() {
+                    return;
+                }
+                assert!(reader.rest().len() < before, "a value without bytes");
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+/// One message of the monitor socket, as each release of the agent would mean it.
+pub fn event(data: &[u8]) {
+    for agent in AGENTS {
+        let options = Options { agent: *agent };
+        // Reading is pure: the same bytes are the same event, whatever is known from before.
+        let mut known = Definitions::default();
+        let first = cilium::event(data, &options, &mut known);
+        assert_eq!(first, cilium::event(data, &options, &mut known));
+    }
+}
+
+/// A connection to the monitor socket: payloads come to an end, and their events are read.
+pub fn monitor(data: &[u8]) {
+    let mut monitor = Monitor::default();
+    let mut definitions = Definitions::default();
+    let mut rest = data;
+    while let Ok(Some(_)) = gob::frame(rest) {
+        let Ok((payload, after)) = monitor.next(rest) else {
+            return;
+        };
+        assert!(after.len() < rest.len(), "a message without bytes");
+        rest = after;
+        if let Some(Payload::Sample { data, .. }) = payload {
+            cilium::event(data, &Options::default(), &mut definitions).ok();
+        }
+    }
+}
+
+/// A message all the way: flow, metrics of every plugin, and JSON that reads back.
+pub fn flow(data: &[u8]) {
+    let directory = directory();
+    let mut flows = Flows::default();
+    let payload = Payload::Sample { data, cpu: 1 };
+    let Ok(event) = flows.payload(&payload, 1, &directory) else {
+        return;
+    };
+    is_json(&event);
+    if let CiliumEvent::Flow(flow) = &event {
+        let mut metrics = HubbleMetrics::new(&every_plugin()).expect("sound options");
+        metrics.observe(flow, &Node::default());
+    }
+}
+
+/// An access log, without its message type.
+pub fn access_log(data: &[u8]) {
+    flow(&[&[message_type::ACCESS_LOG], data].concat());
+}
+
+/// An agent notification: its number in the first byte, then its text.
+pub fn agent(data: &[u8]) {
+    let Some((kind, text)) = data.split_first() else {
+        return;
+    };
+    let Ok(text) = std::str::from_utf8(text) else {
+        return;
+    };
+    let notification = Notification {
+        kind: u64::from(*kind),
+        text,
+    };
+    let event = agent_event(&notification, 1);
+    assert_eq!(event, agent_event(&notification, 1));
+    update::apply(&event, &mut directory());
+    is_json(&CiliumEvent::Agent(event));
+}
+
+fn is_json(event: &CiliumEvent) {
+    let mut text = String::new();
+    json::event(event, &Node::default(), &mut text);
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {
+        panic!("{error}: {text}");
+    }
+}
+
+fn every_plugin() -> HubbleOptions {
+    let context = "sourceContext=pod|dns|ip;destinationContext=workload|app|identity;labelsContext=source_ip,destination_pod";
+    let plugins = [
+        "dns:query;",
+        "drop:",
+        "flow:",
+        "flows-to-world:port;any-drop;",
+        "http:",
+        "icmp:",
+        "kafka:",
+        "policy:",
+        "port-distribution:",
+        "sctp:",
+        "tcp:",
+    ];
+    let parse = |plugin: &&str| MetricOptions::parse(&format!("{plugin}{context}"));
+    HubbleOptions {
+        metrics: plugins.iter().map(parse).collect(),
+        ..HubbleOptions::default()
+    }
+}
+
+/// Knows some of the addresses and numbers of the seeds.
+fn directory() -> Directory {
+    let mut directory = Directory::default();
+    let text = ["k8s:app=web", "k8s:io.cilium.k8s.policy.cluster=default"];
+    let web: [IpAddr; 2] = [[10, 0, 0, 1].into(), [0xfd00, 0, 0, 0, 0, 0, 0, 1].into()];
+    let api = IpAddr::from([10, 0, 1, 5]);
+    directory.set_identity(1001, text);
+    directory.set_endpoint(LocalEndpoint {
+        id: 77,
+        identity: 1001,
+        labels: Arc::new(labels::of(1001, text)),
+        addresses: web.to_vec(),
+        ..LocalEndpoint::default()
+    });
+    directory.set_prefix(api, 32, 1004, None);
+    directory.set_prefix([0, 0, 0, 0].into(), 0, 2, None);
+    directory.set_names(77, api, ["api.shop.svc".into()].into());
+    directory.set_service(api, 8080, Arc::new(Service::default()));
+    directory.set_interface(2, "eth0".into());
+    directory.set_cgroup(4711, web.to_vec());
+    directory
+}
