@@ -210,6 +210,7 @@ fn messages_match_by_each_field() {
         r#"{"http_status_code":["41+","200"]}"#,
         r#"{"http_path":["id"]}"#,
         r#"{"http_header":[{"key":"X-User","value":"b"}]}"#,
+        r#"{"http_header":[{"key":"x-user","value":"a"}]}"#,
         r#"{"protocol":["dns"]}"#,
         r#"{"source_port":["0"]}"#,
     ] {
