@@ -14,14 +14,17 @@ use serde_json::Value;
 #[path = "support/cilium_world.rs"]
 mod cilium_world;
 
+/// Null where there is none.
+type Name = Option<String>;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Vectors {
     packets: BTreeMap<String, String>,
     vectors: Vec<Vector>,
     trace_points: Vec<(u8, String, String, u8, String)>,
-    files: Vec<(u8, Option<String>, Option<String>, Option<String>)>,
-    drop_reasons: Vec<(u32, Option<String>, Option<String>)>,
+    files: Vec<(u8, Name, Name, Name)>,
+    drop_reasons: Vec<(u32, Name, Name)>,
 }
 
 #[derive(Deserialize)]
