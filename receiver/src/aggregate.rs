@@ -5,5 +5,6 @@ pub mod flow_filter;
 pub mod hubble;
 pub mod netflow;
 pub mod network_metrics;
+pub mod selection;
 pub mod series;
 pub mod usage;

@@ -12,6 +12,8 @@ pub mod environment;
 pub mod expand;
 pub mod exporters;
 pub mod extensions;
+pub mod filters;
+pub mod hubble_metrics;
 pub mod otlp_grpc;
 pub mod print;
 pub mod problem;

@@ -61,8 +61,10 @@ closed_set! {
         Nested = "nested",
         /// The bytes made no sense.
         Malformed = "malformed",
-        /// A filter, sampling or scope said no.
+        /// A filter or scope said no.
         Filtered = "filtered",
+        /// Left out by the rate of sampling that is configured.
+        Sampled = "sampled",
         /// Nothing changed: there is nothing to say.
         Unchanged = "unchanged",
         /// A bounded table was full; totals live on in its overflow row.

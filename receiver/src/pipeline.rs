@@ -24,11 +24,12 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aggregate::hubble::HubbleMetrics;
-use crate::aggregate::hubble::HubbleOptions;
+use crate::aggregate::selection::Selection;
 use crate::cli::{self, RecordOptions, ReplayOptions};
 use crate::config::Config;
 use crate::config::exporters::{Format, OtlpGrpc};
 use crate::config::service::Body;
+use crate::enrich::cilium::flow::{self, Flows};
 use crate::enrich::host::{self, Host};
 use crate::enrich::process::{self, ProcessDirectory};
 use crate::enrich::service;
@@ -453,9 +454,21 @@ fn cilium_engine(
     shell: &Shell,
     ledger: &Arc<Ledger>,
 ) -> anyhow::Result<CiliumEngine> {
-    let metrics = HubbleMetrics::new(&HubbleOptions::default()).context("receivers.cilium")?;
+    let options = config.receivers.cilium.clone().unwrap_or_default();
+    let logs = options.logs.enabled.then_some(&options.logs.selection);
+    let making = cilium::Making {
+        flows: Flows::new(flow::Options {
+            redaction: options.redact.options(),
+            ..flow::Options::default()
+        }),
+        metrics: HubbleMetrics::new(&options.metrics).context("receivers.cilium.metrics")?,
+        logs: logs
+            .map(Selection::new)
+            .transpose()
+            .context("receivers.cilium.logs")?,
+    };
     Ok(CiliumEngine::new(
-        metrics,
+        making,
         host.name.as_deref().unwrap_or_default(),
         cilium::Resources {
             node: Arc::clone(&directory(config, host).nobody().resource),

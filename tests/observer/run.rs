@@ -11,10 +11,12 @@ use anyhow::{Context, Result, ensure};
 use netflume::proto::observer::observer_client::ObserverClient;
 use netflume::proto::observer::{GetFlowsRequest, ServerStatusRequest};
 use netflume_tests::agent::Agent;
+use netflume_tests::http;
 use netflume_tests::monitor::{Messages, Monitor};
 use netflume_tests::wait::{self, patience};
 use serde_json::Value;
 use tempfile::TempDir;
+use tonic::transport::Endpoint;
 use xtask::partner::HUBBLE;
 
 /// A folder with a monitor socket, and room for the socket of the Observer API.
@@ -39,7 +41,7 @@ impl Place {
         let config = self.folder.path().join("netflume.yaml");
         let text = format!(
             "receivers: {{ cilium: {{ socket: {}, {receiver} }} }}\n\
-             extensions: {{ hubble_observer: {{ endpoint: \"unix://{}\", {extension} }} }}\n",
+             extensions: {{ prometheus: {{ endpoint: \"127.0.0.1:0\" }}, hubble_observer: {{ endpoint: \"unix://{}\", {extension} }} }}\n",
             self.monitor.path().display(),
             self.api().display()
         );
@@ -205,8 +207,13 @@ async fn what_a_slow_client_misses_is_counted_as_hubble_counts_it() -> Result<()
     let mut monitor = running.place.monitor.accept()?;
     let traces = Messages::of("trace")?;
     monitor.send(&traces.definitions)?;
-    let mut client =
-        ObserverClient::connect(format!("unix://{}", running.place.api().display())).await?;
+    // Little on the way to the client, so that the ring soon overtakes it.
+    let channel = Endpoint::from_shared(format!("unix://{}", running.place.api().display()))?
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535)
+        .connect()
+        .await?;
+    let mut client = ObserverClient::new(channel);
     let request = GetFlowsRequest {
         number: 1,
         follow: true,
@@ -242,5 +249,90 @@ async fn what_a_slow_client_misses_is_counted_as_hubble_counts_it() -> Result<()
         .find(|line| line.contains("hubble_lost_events_total"))
         .with_context(|| format!("no such metric:\n{}", running.agent.stderr()))?;
     assert!(lost.contains("hubble_ring_buffer"), "{lost}");
+    Ok(())
+}
+
+/// All that leaves the program after the access logs of the fixtures: logs and metrics as OTLP, `/metrics`, answers of the Observer API.
+async fn what_leaves(receiver: &str) -> Result<String> {
+    let mut running = Running::start(receiver, "", &["--output", "json"])?;
+    let metrics = running.agent.listens("extensions.prometheus")?;
+    let mut monitor = running.place.monitor.accept()?;
+    let messages = Messages::of("l7")?;
+    monitor.send(&messages.definitions)?;
+    for event in &messages.events {
+        // A header that is in no list, of the same length.
+        monitor.send(&replaced(event, b"X-Request-Id", b"X-Hidden-Val"))?;
+    }
+    let text = wait::until("the metrics of the requests", || {
+        let page = http::get(metrics, "/metrics").ok()?;
+        page.contains("hubble_http_requests_total").then_some(page)
+    })?;
+    let mut client =
+        ObserverClient::connect(format!("unix://{}", running.place.api().display())).await?;
+    let mut answers = client
+        .get_flows(GetFlowsRequest::default())
+        .await?
+        .into_inner();
+    let mut all = text;
+    let mut flows = 0;
+    while let Some(answer) = answers.message().await? {
+        all.push_str(&format!("{answer:?}\n"));
+        flows += 1;
+    }
+    assert!(flows > 50, "{flows} flows");
+    ensure!(running.agent.stop()?.success());
+    Ok(all + &running.agent.stdout())
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+        bytes[at..at + from.len()].copy_from_slice(to);
+    }
+    bytes
+}
+
+/// Of the fixtures: a password and a query and a fragment of URLs, the value of a header.
+const SECRETS: [&str; 4] = ["secret@", "page=", "#frag", "twice"];
+
+#[tokio::test]
+async fn no_secret_leaves_unless_asked_for() -> Result<()> {
+    let metrics = "metrics: [\"httpV2:sourceContext=ip\"]";
+    let all = what_leaves(metrics).await?;
+    for secret in SECRETS {
+        assert!(!all.contains(secret), "{secret}");
+    }
+    assert!(all.contains("X-Hidden-Val") && all.contains("HUBBLE_REDACTED"));
+    // They are in what is read, and everywhere else on the way.
+    let all = what_leaves(&format!("{metrics}, redact: {{ enabled: false }}")).await?;
+    for secret in SECRETS {
+        assert!(all.matches(secret).count() >= 2, "{secret}");
+    }
+    Ok(())
+}
+
+#[test]
+fn logs_are_what_the_filters_leave_and_metrics_are_whole() -> Result<()> {
+    let receiver = "logs: { include: [{ verdict: [DROPPED] }], exclude: [{ protocol: [udp] }] }, metrics: [flow]";
+    let mut running = Running::start(receiver, "", &["--output", "json"])?;
+    let mut monitor = running.place.monitor.accept()?;
+    let (traces, drops) = (Messages::of("trace")?, Messages::of("drop")?);
+    monitor.send(&traces.definitions)?;
+    monitor.send_all(&traces.events)?;
+    monitor.send_all(&drops.events)?;
+    wait::until("the drops", || {
+        running.agent.stdout().contains("cilium.drop").then_some(())
+    })?;
+    drop(monitor);
+    running.agent.says("closed the connection")?;
+    ensure!(running.agent.stop()?.success());
+    let out = running.agent.stdout();
+    let drops = out.matches("\"cilium.drop\"").count();
+    assert!(drops > 0 && drops < 255, "{drops} drops");
+    assert!(!out.contains("cilium.trace"));
+    assert!(out.contains("\"key\":\"TCP\"") && !out.contains("\"key\":\"UDP\""));
+    for kind in ["Trace", "Drop"] {
+        assert!(out.contains(&format!("\"{kind}\"")), "metrics of {kind}");
+    }
     Ok(())
 }

@@ -36,26 +36,16 @@ const MAX_DELETED_PODS: usize = 4096;
 /// Why options are none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// No plugin has this name.
-    #[error("`{0}` is no Hubble metric; there are {names}", names = names())]
-    Metric(String),
-    /// The plugin has no such option, and it is none of contexts.
-    #[error("metric `{metric}` has no option `{option}`")]
-    Option {
-        /// The plugin.
-        metric: &'static str,
-        /// What was asked for.
-        option: String,
+    /// A word that is not known: of a plugin, of one of its options, of an end of a flow, of a label.
+    #[error("{place}: found `{word}`, allowed are {list}", list = .known.join(", "))]
+    Unknown {
+        /// What stands there, in words.
+        place: String,
+        /// What was found.
+        word: String,
+        /// What could stand there.
+        known: Vec<&'static str>,
     },
-    /// No such identifier for contexts.
-    #[error(
-        "`{0}` identifies no end of a flow; use identity, namespace, pod, pod-name, dns, ip, reserved-identity, workload, \
-         workload-name or app"
-    )]
-    Identifier(String),
-    /// No such label for `labelsContext`.
-    #[error("`{0}` is no label of labelsContext")]
-    Label(String),
     /// Both make the same metrics.
     #[error("metrics `http` and `httpV2` exclude each other")]
     Conflict,
@@ -70,11 +60,6 @@ pub enum OptionError {
         /// Why.
         source: FilterError,
     },
-}
-
-fn names() -> String {
-    let names: Vec<_> = plugin::NAMES.iter().map(|(name, _)| *name).collect();
-    names.join(", ")
 }
 
 /// The configured metrics with their series.

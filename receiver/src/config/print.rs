@@ -78,7 +78,7 @@ pub fn effective(config: &Config, secrets: bool) -> String {
 fn bounds(limits: &Limits, setting: &dyn Setting) -> Option<String> {
     match (limits, setting.allowed(limits)) {
         (_, Allowed::OneOf(["true", "false"]))
-        | (Limits::Any | Limits::Text(..), Allowed::Form(_)) => None,
+        | (Limits::Any | Limits::Text(..), Allowed::Form(_) | Allowed::Reason(_)) => None,
         (_, Allowed::OneOf(words)) => Some(words.join(", ")),
         (Limits::Count(low, high), _) => Some(format!("{low} to {high}")),
         (Limits::Size(low, high), _) => {

@@ -77,11 +77,11 @@ impl fmt::Display for Problem {
                 nearest,
                 ..
             }) => {
-                let verb = match allowed {
-                    Allowed::OneOf(_) => "are",
-                    Allowed::Form(_) => "is",
-                };
-                write!(f, "found {found}, allowed {verb} {allowed}")?;
+                match allowed {
+                    Allowed::OneOf(_) => write!(f, "found {found}, allowed are {allowed}")?,
+                    Allowed::Form(_) => write!(f, "found {found}, allowed is {allowed}")?,
+                    Allowed::Reason(why) => f.write_str(why)?,
+                }
                 match nearest {
                     Some(nearest) => write!(f, " (did you mean `{nearest}`?)"),
                     None => Ok(()),

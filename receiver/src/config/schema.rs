@@ -282,8 +282,13 @@ impl Walk<'_> {
                 match setting(self.config).set(&value, limits) {
                     Ok(()) => self.applied.explicit.push((row.path, self.steps.clone())),
                     Err(mismatch) => {
-                        let inside: Vec<_> =
+                        let mut inside: Vec<_> =
                             mismatch.inside.iter().copied().map(Step::Value).collect();
+                        if let (true, Some(Step::Value(n))) = (mismatch.at_key, inside.last()) {
+                            let key = Step::Key(*n);
+                            inside.pop();
+                            inside.push(key);
+                        }
                         let depth = self.steps.len();
                         self.steps.extend(inside);
                         self.report(row.path, Cause::Value(mismatch));

@@ -456,7 +456,16 @@ fn the_printed_default_shows_every_key_and_reads_back() {
 fn a_printed_configuration_with_all_kinds_of_values_reads_back() {
     reads_back(&good(
         "\
-receivers: { ebpf: { interval: 1m30s, scope: pod, loopback: false }, cilium: { socket: \"/a b\" } }
+receivers:
+  ebpf: { interval: 1m30s, scope: pod, loopback: false }
+  cilium:
+    socket: \"/a b\"
+    metrics:
+    - dns:query;labelsContext=source_ip,source_pod
+    - { name: flow, contextOptions: [{ name: sourceContext, values: [pod, ip] }], includeFilters: [{ http_path: [\"^/a$$\"] }] }
+    max_series: 5
+    logs: { include: [{ verdict: [DROPPED, 1], tcp_flags: [{ SYN: true }] }], exclude: [{ sourcePod: [a/] }], sampling_rate: 0.25 }
+    redact: { http_urlquery: false, http_headers_deny: [cookie] }
 exporters:
   otlp_grpc:
     endpoint: unix:///run/a.sock
@@ -466,7 +475,10 @@ exporters:
     retry_on_failure: { multiplier: 2, max_elapsed_time: 0s }
     logs: { endpoint: \"https://logs:1\", tls: { insecure: false }, headers: {} }
   console: { format: json }
-x: { body: none }
+extensions:
+  prometheus: { endpoint: \"[::1]:9\" }
+  hubble_observer: { endpoint: \"a:4244\", capacity: 1000, tls: { cert_file: /a, key_file: /b, client_ca_file: /c } }
+logs: { body: none }
 metrics: { temporality: delta }
 service: { telemetry: { logs: { level: debug }, export: false } }
 ",

@@ -31,13 +31,15 @@ pub enum Allowed {
     OneOf(&'static [&'static str]),
     /// Anything of this form, in words.
     Form(String),
+    /// Not this; the words say what is wrong with it.
+    Reason(String),
 }
 
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OneOf(words) => f.write_str(&words.join(", ")),
-            Self::Form(form) => f.write_str(form),
+            Self::Form(text) | Self::Reason(text) => f.write_str(text),
         }
     }
 }
@@ -65,6 +67,8 @@ pub struct Mismatch {
     pub nearest: Option<String>,
     /// Where inside the value: names or numbers of entries, outermost first. Empty: the value itself.
     pub inside: Vec<usize>,
+    /// It is the name of the innermost entry that does not fit, not its value.
+    pub at_key: bool,
 }
 
 impl Mismatch {
@@ -76,6 +80,7 @@ impl Mismatch {
             allowed: allowed.into(),
             nearest: None,
             inside: Vec::new(),
+            at_key: false,
         }
     }
 
@@ -397,13 +402,16 @@ macro_rules! choice {
 }
 pub(crate) use choice;
 
-/// The candidate that is most like `word`, if one is like enough to be what was meant.
+/// The candidate that is most like `word`, if one is like enough to be what was meant; case does not count.
 #[must_use]
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word = word.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&word, &candidate.to_lowercase());
+            (distance, candidate)
+        })
         // A third of the letters may be wrong: `intervall` is `interval`, but `lzma` is not `gzip`.
         .filter(|(distance, candidate)| *distance * 3 <= candidate.chars().count().max(3))
         .min_by_key(|(distance, _)| *distance)

@@ -5,6 +5,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::aggregate::hubble::HubbleMetrics;
+use crate::aggregate::selection::Selection;
 use crate::config::exporters::Format;
 use crate::decode::cilium::Monitor;
 use crate::enrich::cilium::flow::{FlowError, Flows};
@@ -34,6 +35,14 @@ pub(super) struct Resources {
     pub(super) own: ResourceRef,
 }
 
+/// What the configuration makes of events.
+pub(super) struct Making {
+    pub(super) flows: Flows,
+    pub(super) metrics: HubbleMetrics,
+    /// Log records and lines; none: there are none.
+    pub(super) logs: Option<Selection>,
+}
+
 /// Decoder, metrics, encoders and sinks.
 pub(super) struct CiliumEngine {
     monitor: Monitor,
@@ -41,6 +50,7 @@ pub(super) struct CiliumEngine {
     names: Names,
     node: Node,
     metrics: HubbleMetrics,
+    selection: Option<Selection>,
     own: ResourceRef,
     logs: CiliumLogsEncoder,
     points: MetricsEncoder,
@@ -53,7 +63,7 @@ pub(super) struct CiliumEngine {
 
 impl CiliumEngine {
     pub(super) fn new(
-        metrics: HubbleMetrics,
+        making: Making,
         node_name: &str,
         resources: Resources,
         (logs, points): (LogsOptions, MetricsOptions),
@@ -62,7 +72,7 @@ impl CiliumEngine {
     ) -> Self {
         Self {
             monitor: Monitor::default(),
-            flows: Flows::default(),
+            flows: making.flows,
             names: Names::default(),
             node: Node {
                 name: node_name.to_owned(),
@@ -70,7 +80,8 @@ impl CiliumEngine {
                 emitter_version: env!("CARGO_PKG_VERSION").to_owned(),
                 ..Node::default()
             },
-            metrics,
+            metrics: making.metrics,
+            selection: making.logs,
             logs: CiliumLogsEncoder::new(logs, resources.node),
             own: resources.own,
             points: MetricsEncoder::new(points),
@@ -234,7 +245,14 @@ impl CiliumEngine {
             }
             CiliumEvent::Debug(_) => {}
         }
+        let Some(selection) = &mut self.selection else {
+            return Ok(());
+        };
         self.ledger.received(Stage::Logs, 1);
+        if let Err(reason) = selection.take(event, &self.node) {
+            self.ledger.dropped(Stage::Logs, reason, 1);
+            return Ok(());
+        }
         self.ledger.passed(Stage::Logs, 1);
         if matches!(self.sinks.console, Some((_, Format::Text))) {
             self.lines.push(line(event));

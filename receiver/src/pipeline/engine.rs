@@ -180,7 +180,12 @@ fn lost(ledger: &Ledger) -> u64 {
         .entries()
         .iter()
         .flat_map(|entry| &entry.dropped)
-        .filter(|(reason, _)| !matches!(reason, Reason::Unchanged | Reason::Filtered))
+        .filter(|(reason, _)| {
+            !matches!(
+                reason,
+                Reason::Unchanged | Reason::Filtered | Reason::Sampled
+            )
+        })
         .map(|(_, count)| count)
         .sum()
 }

@@ -17,6 +17,12 @@ macro_rules! names {
             use super::*;
             use crate::proto::flow::$kind;
 
+            /// All names.
+            pub fn names() -> impl Iterator<Item = &'static str> {
+                // The largest number is that of a drop reason, 225.
+                (0..1024).filter_map(|number| Some($kind::try_from(number).ok()?.as_str_name()))
+            }
+
             /// Reads names and numbers.
             ///
             /// # Errors

@@ -59,6 +59,17 @@ enum End {
 }
 
 impl Contexts {
+    /// The options that every plugin has.
+    pub(super) const OPTIONS: &[&str] = &[
+        "sourceContext",
+        "sourceIngressContext",
+        "sourceEgressContext",
+        "destinationContext",
+        "destinationIngressContext",
+        "destinationEgressContext",
+        "labelsContext",
+    ];
+
     /// Takes an option if it is one of contexts.
     ///
     /// # Errors
@@ -71,7 +82,11 @@ impl Contexts {
                     .iter()
                     .find(|(name, _)| name.eq_ignore_ascii_case(value));
                 let Some((_, identifier)) = known else {
-                    return Err(OptionError::Identifier(value.clone()));
+                    return Err(OptionError::Unknown {
+                        place: option.name.clone(),
+                        word: value.clone(),
+                        known: IDENTIFIERS.iter().map(|(name, _)| *name).collect(),
+                    });
                 };
                 list.push(*identifier);
             }
@@ -89,7 +104,11 @@ impl Contexts {
             "labelscontext" => {
                 for value in &option.values {
                     let Some(n) = label::CONTEXT.iter().position(|label| label == value) else {
-                        return Err(OptionError::Label(value.clone()));
+                        return Err(OptionError::Unknown {
+                            place: option.name.clone(),
+                            word: value.clone(),
+                            known: label::CONTEXT.to_vec(),
+                        });
                     };
                     self.labels |= 1 << n;
                 }

@@ -76,7 +76,11 @@ impl Plugin {
     /// Checks the options and makes empty series, at most `limit` for each metric.
     pub(super) fn new(options: &MetricOptions, limit: usize) -> Result<Self, OptionError> {
         let Some((name, own)) = NAMES.iter().find(|(name, _)| *name == options.name) else {
-            return Err(OptionError::Metric(options.name.clone()));
+            return Err(OptionError::Unknown {
+                place: "metric".to_owned(),
+                word: options.name.clone(),
+                known: NAMES.iter().map(|(name, _)| *name).collect(),
+            });
         };
         let mut contexts = Contexts::default();
         let mut given = Vec::new();
@@ -90,9 +94,10 @@ impl Plugin {
             {
                 Some(own) => given.push(*own),
                 None => {
-                    return Err(OptionError::Option {
-                        metric: name,
-                        option: option.name.clone(),
+                    return Err(OptionError::Unknown {
+                        place: format!("option of metric `{name}`"),
+                        word: option.name.clone(),
+                        known: [own, Contexts::OPTIONS].concat(),
                     });
                 }
             }

@@ -404,8 +404,8 @@ fn wrong_options_are_refused_by_name() {
         };
         HubbleMetrics::new(&options).unwrap_err().to_string()
     };
-    assert!(wrong(&["drops"]).contains("`drops` is no Hubble metric; there are dns, drop, flow"));
-    assert!(wrong(&["drop:query"]).contains("`drop` has no option `query`"));
+    assert!(wrong(&["drops"]).contains("metric: found `drops`, allowed are dns, drop, flow"));
+    assert!(wrong(&["drop:query"]).contains("option of metric `drop`: found `query`"));
     assert!(wrong(&["drop:sourceContext=pods"]).contains("`pods`"));
     assert!(wrong(&["drop:labelsContext=Source_IP"]).contains("`Source_IP`"));
     assert!(wrong(&["http", "httpV2"]).contains("exclude"));
