@@ -10,7 +10,18 @@ use anyhow::{Context, Result, bail};
 #[must_use]
 pub fn command(line: &str) -> Command {
     let mut words = line.split_whitespace();
-    let mut command = Command::new(words.next().unwrap_or_default());
+    let program = words.next().unwrap_or_default();
+    let mut command = Command::new(program);
+    if program == "cargo" {
+        // What cargo told us about our own package would look like a change to the build scripts of others (ring's): all
+        // that depends on them would be built again, here and when one calls cargo the next time.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(name);
+            }
+        }
+    }
     command.args(words).current_dir(crate::cache::root());
     command
 }
