@@ -261,13 +261,6 @@ pub fn current_tgid() -> u32 {
     (aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32) as u32
 }
 
-/// Number of the running task's cgroup (v2) or of its ancestor at `level`, the root's being zero; 0 if there is none.
-#[inline(always)]
-pub fn ancestor_of_current(level: u32) -> u64 {
-    // SAFETY: takes any number.
-    unsafe { generated::bpf_get_current_ancestor_cgroup_id(level as i32) }
-}
-
 /// The running process, in full.
 #[inline(always)]
 pub fn current_owner(owner: &mut OwnerRecord) {

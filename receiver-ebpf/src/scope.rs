@@ -5,7 +5,7 @@
 use netflume_ebpf::{ABSENT, Control};
 
 use crate::{
-    access::{Fields, Ptr, ancestor_of_current, current_tgid, offset, setting},
+    access::{Fields, Ptr, current_tgid, offset, setting},
     maps, tcp,
 };
 
@@ -77,9 +77,9 @@ pub fn learn(control: &mut Control) {
             .follow(offset!(css_set_cgroup));
         let level: u32 = cgroup.read(offset!(cgroup_level));
         control.own_cgroup_level = level;
-        control.own_cgroup = ancestor_of_current(level);
+        control.own_cgroup = ancestor(cgroup, level);
         control.parent_cgroup = if level > 0 {
-            ancestor_of_current(level - 1)
+            ancestor(cgroup, level - 1)
         } else {
             0
         };

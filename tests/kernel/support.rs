@@ -79,12 +79,15 @@ impl Watch {
 
     /// Collects until the connection's end was told, which for the accepting side may come a little after the test's own close.
     pub(crate) fn closed(&mut self, local: SocketAddr, peer: SocketAddr) -> ConnectionState {
-        netflume_tests::wait::until(&format!("end of {local} -> {peer}"), || {
+        let end = netflume_tests::wait::until(&format!("end of {local} -> {peer}"), || {
             self.collect();
             let ended = |c: &ConnectionState| c.phase != Phase::Open;
             self.about(local, peer).last().copied().filter(ended)
+        });
+        end.unwrap_or_else(|error| {
+            let told = self.about(local, peer);
+            panic!("{error}; told {told:?}; books {:?}", self.books())
         })
-        .unwrap()
     }
 
     /// The one failure towards this peer.
