@@ -78,8 +78,11 @@ fn an_accepted_connection_belongs_to_the_process_that_accepted_it() {
 fn a_killed_process_is_still_named() {
     let mut watch = Watch::start();
     let (helper, to) = server();
-    let client = TcpStream::connect(to).unwrap();
+    let mut client = TcpStream::connect(to).unwrap();
     let from = client.local_addr().unwrap();
+    // Connected is not accepted: on a busy machine the kernel may not have made the other end yet.
+    client.write_all(b"hi").unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
     let pid = helper.pid();
     helper.kill();
     drop(client);
