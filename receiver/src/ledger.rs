@@ -33,6 +33,8 @@ closed_set! {
         Netflow = "netflow",
         /// Log records on their way to the exporters.
         Logs = "logs",
+        /// Layer-7 requests and responses that are joined.
+        Exchanges = "exchanges",
         /// Metric points on their way to the exporters.
         Metrics = "metrics",
         /// Spans on their way to the exporters.
@@ -83,6 +85,8 @@ closed_set! {
         Shutdown = "shutdown",
         /// The output (a terminal, pipe or file) could not be written any more.
         OutputFailed = "output_failed",
+        /// A response whose request was not seen.
+        Unpaired = "unpaired",
         /// The source itself reported that it lost events before we saw them.
         SourceLost = "source_lost",
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::aggregate::exchange::ExchangeOptions;
 use crate::aggregate::hubble::HubbleMetrics;
 use crate::aggregate::selection::Selection;
 use crate::cli::{self, RecordOptions, ReplayOptions};
@@ -40,6 +41,8 @@ use crate::model::metrics::ResourceMetrics;
 use crate::model::resource::ResourceRef;
 use crate::otlp::logs::{LogBody, LogsOptions};
 use crate::otlp::metrics::MetricsOptions;
+use crate::otlp::semconv;
+use crate::otlp::spans::SpansOptions;
 use crate::serve::health::{Health, HealthHandler, SourceState};
 use crate::serve::http::Server;
 use crate::serve::metrics::{MetricsHandler, Registry};
@@ -53,6 +56,7 @@ use crate::telemetry::{self, Telemetry};
 mod cilium;
 mod directory;
 mod engine;
+mod exchanges;
 mod live;
 mod observer;
 
@@ -128,7 +132,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         )
         .context("receivers.cilium")?;
         sources.push(source);
-        let mut engine = cilium_engine(config, &host, &shell, &ledger)?;
+        let mut engine = cilium_engine(config, &host, &shell.own, &shell, &ledger)?;
         engine
             .ask_at(&cilium.api_socket)
             .context("receivers.cilium.api_socket")?;
@@ -278,7 +282,13 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
         resources,
     );
     let mut engine = engine(config, directory, shell.sinks(config, &ledger), &ledger);
-    let mut cilium = cilium_engine(config, &Host::default(), &shell, &ledger)?;
+    let mut cilium = cilium_engine(
+        config,
+        &Host::default(),
+        &nobodys(&shell.own),
+        &shell,
+        &ledger,
+    )?;
     let mut read = Ok(());
     let mut cut_off = None;
     let mut last_ns = None;
@@ -437,11 +447,7 @@ fn engine(
             .clone()
             .unwrap_or_default()
             .table_options(),
-        metrics: crate::aggregate::series::Options {
-            temporality: config.metrics.temporality,
-            limit: config.metrics.cardinality_limit,
-            ..Default::default()
-        },
+        metrics: series_options(config),
         logs,
         points,
     };
@@ -451,6 +457,7 @@ fn engine(
 fn cilium_engine(
     config: &Config,
     host: &Host,
+    own: &ResourceRef,
     shell: &Shell,
     ledger: &Arc<Ledger>,
 ) -> anyhow::Result<CiliumEngine> {
@@ -472,12 +479,49 @@ fn cilium_engine(
         host.name.as_deref().unwrap_or_default(),
         cilium::Resources {
             node: Arc::clone(&directory(config, host).nobody().resource),
-            own: Arc::clone(&shell.own),
+            own: Arc::clone(own),
         },
         encoders(config),
+        exchange_options(config),
         shell.sinks(config, ledger),
         Arc::clone(ledger),
     ))
+}
+
+/// Our resource without what tells this run and machine from others: a file gives the same bytes each time and everywhere.
+fn nobodys(own: &ResourceRef) -> ResourceRef {
+    let mut resource = (**own).clone();
+    resource.attributes.retain(|(key, _)| {
+        *key != semconv::resource::SERVICE_INSTANCE_ID && !key.starts_with("host.")
+    });
+    Arc::new(resource)
+}
+
+fn exchange_options(config: &Config) -> exchanges::Options {
+    let timeout = config
+        .receivers
+        .cilium
+        .clone()
+        .unwrap_or_default()
+        .request_timeout;
+    exchanges::Options {
+        table: ExchangeOptions {
+            timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX),
+            ..ExchangeOptions::default()
+        },
+        metrics: series_options(config),
+        spans: SpansOptions {
+            max_request_bytes: encoders(config).1.max_request_bytes,
+        },
+    }
+}
+
+fn series_options(config: &Config) -> crate::aggregate::series::Options {
+    crate::aggregate::series::Options {
+        temporality: config.metrics.temporality,
+        limit: config.metrics.cardinality_limit,
+        ..Default::default()
+    }
 }
 
 fn encoders(config: &Config) -> (LogsOptions, MetricsOptions) {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod delivery;
+mod exchanges;
 mod harness;
 mod lines;
 mod transport;

@@ -80,6 +80,7 @@ struct State {
     items_max: Option<u64>,
     received: Vec<Received>,
     logs: Vec<ExportLogsServiceRequest>,
+    traces: Vec<ExportTraceServiceRequest>,
 }
 
 /// The Collector. Stops when dropped.
@@ -255,6 +256,12 @@ impl FakeCollector {
     pub fn logs(&self) -> Vec<ExportLogsServiceRequest> {
         self.service.lock().logs.clone()
     }
+
+    /// Requests of spans that were taken.
+    #[must_use]
+    pub fn traces(&self) -> Vec<ExportTraceServiceRequest> {
+        self.service.lock().traces.clone()
+    }
 }
 
 impl Drop for FakeCollector {
@@ -399,6 +406,7 @@ impl TraceService for Service {
             .flat_map(|resource| &resource.scope_spans);
         let items = scopes.map(|scope| scope.spans.len() as u64).sum();
         let (rejected_spans, error_message) = self.answer(Signal::Traces, items, metadata).await?;
+        self.lock().traces.push(message);
         Ok(Response::new(ExportTraceServiceResponse {
             partial_success: Some(ExportTracePartialSuccess {
                 rejected_spans,

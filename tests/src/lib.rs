@@ -1,6 +1,7 @@
 //! Shared parts of the tests.
 
 pub mod agent;
+pub mod agent_api;
 pub mod collector;
 pub mod fake_collector;
 pub mod http;

@@ -11,6 +11,12 @@ use hashbrown::HashMap;
 
 use crate::model::flow::{Flow, L7FlowType, L7Record, Layer7, TrafficDirection, Verdict};
 
+pub mod owner;
+pub mod red;
+pub mod said;
+pub mod span;
+mod url;
+
 /// Bounds of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeOptions {
@@ -36,8 +42,10 @@ pub enum Outcome {
     Answered,
     /// Policy let the request, or the response, not pass.
     Denied,
-    /// No response came in time, or the table was full.
+    /// No response came in time.
     Unanswered,
+    /// Given up before its time: the table was full, or the next request of its connection took its place. Nothing is known of it.
+    NoRoom,
     /// The request was not seen: it came before we did, or was given up.
     ResponseOnly,
 }
@@ -51,7 +59,8 @@ pub struct Exchange {
     pub response: Option<Flow>,
     /// When the request started, nanoseconds since 1970; of a response alone when it ended.
     pub start_ns: u64,
-    /// From the start of the request to the end of the response, nanoseconds; `None` without both.
+    /// From the start of the request to the end of the response, nanoseconds; of an unanswered one how long it was waited for;
+    /// `None` when neither is known.
     pub duration_ns: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
@@ -119,13 +128,14 @@ impl Exchanges {
         self.waiting.is_empty()
     }
 
-    /// Takes a flow; those that are no layer-7 requests or responses are left. Hands to `out` what is complete by it, and what had to
-    /// be given up for it.
-    pub fn observe(&mut self, flow: &Flow, mut out: impl FnMut(Exchange)) {
+    /// Takes a flow, and says so; those that are no layer-7 requests or responses are left. Hands to `out` what is complete by it, and
+    /// what had to be given up for it.
+    pub fn observe(&mut self, flow: &Flow, mut out: impl FnMut(Exchange)) -> bool {
         let Some(l7) = flow.l7.as_deref() else {
-            return;
+            return false;
         };
         match l7.kind {
+            _ if l7.record == L7Record::None => return false,
             // A denied request has no response; what comes back is the proxy's own.
             L7FlowType::REQUEST if flow.verdict == Verdict::DROPPED => {
                 out(alone(flow.clone(), Outcome::Denied));
@@ -138,8 +148,9 @@ impl Exchanges {
                     .map(|waiting| waiting.request);
                 out(joined(request, flow.clone()));
             }
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     fn wait(&mut self, flow: &Flow, l7: &Layer7, mut out: impl FnMut(Exchange)) {
@@ -152,11 +163,11 @@ impl Exchanges {
         };
         self.order.push_back((self.turn, key.clone()));
         if let Some(displaced) = self.waiting.insert(key, waiting) {
-            out(alone(displaced.request, Outcome::Unanswered));
+            out(alone(displaced.request, Outcome::NoRoom));
         }
         while self.waiting.len() > self.options.capacity.max(1) {
             match self.oldest() {
-                Some(oldest) => out(alone(oldest.request, Outcome::Unanswered)),
+                Some(oldest) => out(alone(oldest.request, Outcome::NoRoom)),
                 None => break,
             }
         }
@@ -178,9 +189,18 @@ impl Exchanges {
                 return;
             }
             if let Some(oldest) = self.oldest() {
-                out(alone(oldest.request, Outcome::Unanswered));
+                out(Exchange {
+                    duration_ns: Some(self.options.timeout_ns),
+                    ..alone(oldest.request, Outcome::Unanswered)
+                });
             }
         }
+    }
+
+    /// Forgets what waits: the end. Gives its number.
+    pub fn forget(&mut self) -> usize {
+        self.order.clear();
+        std::mem::take(&mut self.waiting).len()
     }
 
     /// Takes the request out that waits longest.
@@ -212,8 +232,8 @@ fn joined(request: Option<Flow>, response: Flow) -> Exchange {
         // Two proxies' clocks may differ.
         duration_ns: start_ns.map(|start| end_ns.saturating_sub(start)),
         outcome: match (&request, response.verdict) {
-            (_, Verdict::DROPPED) => Outcome::Denied,
             (None, _) => Outcome::ResponseOnly,
+            (Some(_), Verdict::DROPPED) => Outcome::Denied,
             (Some(_), _) => Outcome::Answered,
         },
         request,
@@ -221,9 +241,24 @@ fn joined(request: Option<Flow>, response: Flow) -> Exchange {
     }
 }
 
+/// The proxy's own time; when it gave none that makes sense, that of the read.
 fn record_time(flow: &Flow) -> u64 {
     let time = flow.l7.as_deref().map_or(0, |l7| l7.record_time_ns);
-    u64::try_from(time).unwrap_or(0)
+    u64::try_from(time)
+        .ok()
+        .filter(|time| *time > 0)
+        .unwrap_or(flow.time_ns)
+}
+
+/// Source and destination.
+fn ends(flow: &Flow) -> (End, End) {
+    let (source, destination) = flow
+        .ip
+        .map_or((None, None), |ip| (ip.source, ip.destination));
+    (
+        (source, flow.source_port()),
+        (destination, flow.destination_port()),
+    )
 }
 
 /// The same for a request and its response: the ends of a response are exchanged.
@@ -231,13 +266,7 @@ fn key(flow: &Flow, l7: &Layer7) -> Key {
     if !l7.request_id.is_empty() {
         return Key::Id(flow.direction, l7.request_id.clone());
     }
-    let (source, destination) = flow
-        .ip
-        .map_or((None, None), |ip| (ip.source, ip.destination));
-    let (source, destination) = (
-        (source, flow.source_port()),
-        (destination, flow.destination_port()),
-    );
+    let (source, destination) = ends(flow);
     let (client, server) = if l7.kind == L7FlowType::RESPONSE {
         (destination, source)
     } else {
@@ -394,12 +423,16 @@ mod tests {
         observe(&mut table, &http(L7FlowType::REQUEST, 10, "a"));
         observe(&mut table, &http(L7FlowType::REQUEST, 20, "b"));
         let given_up = observe(&mut table, &http(L7FlowType::REQUEST, 30, "c"));
-        assert_eq!(given_up, [(Outcome::Unanswered, 10, None)]);
+        assert_eq!(given_up, [(Outcome::NoRoom, 10, None)]);
         let mut expired = Vec::new();
-        table.expire(120, |e| expired.push(e.start_ns));
-        assert_eq!((expired, table.len()), (vec![20], 1));
+        table.expire(120, |e| {
+            expired.push((e.outcome, e.start_ns, e.duration_ns))
+        });
+        let late = (Outcome::Unanswered, 20, Some(100));
+        assert_eq!((expired, table.len()), (vec![late], 1));
         let again = observe(&mut table, &http(L7FlowType::REQUEST, 40, "c"));
-        assert_eq!(again, [(Outcome::Unanswered, 30, None)]);
+        assert_eq!(again, [(Outcome::NoRoom, 30, None)]);
+        assert_eq!((table.forget(), table.len()), (1, 0));
     }
 
     #[test]
@@ -416,6 +449,8 @@ mod tests {
     fn other_flows_are_left() {
         let mut table = table(4);
         assert_eq!(observe(&mut table, &Flow::default()), []);
+        let nothing = flow(L7FlowType::REQUEST, 1, "a", L7Record::None);
+        assert!(!table.observe(&nothing, |_| {}));
         assert_eq!(observe(&mut table, &http(L7FlowType::SAMPLE, 1, "a")), []);
     }
 }

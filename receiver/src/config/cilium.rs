@@ -1,6 +1,7 @@
 //! The `receivers.cilium` keys.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::aggregate::hubble::HubbleOptions;
 use crate::aggregate::selection::SelectionOptions;
@@ -16,6 +17,8 @@ pub struct Cilium {
     pub socket: PathBuf,
     /// The agent's API socket; empty: it is not asked.
     pub api_socket: PathBuf,
+    /// How long a layer-7 request waits for its response.
+    pub request_timeout: Duration,
     /// Hubble's metrics.
     pub metrics: HubbleOptions,
     /// Log records and lines.
@@ -29,6 +32,7 @@ impl Default for Cilium {
         Self {
             socket: PathBuf::from("/var/run/cilium/monitor1_2.sock"),
             api_socket: PathBuf::from("/var/run/cilium/cilium.sock"),
+            request_timeout: Duration::from_secs(30),
             metrics: HubbleOptions::default(),
             logs: CiliumLogs::default(),
             redact: Redact::default(),
@@ -145,6 +149,12 @@ pub const ROWS: &[Row] = &[
         Limits::Any,
         |c| &mut cilium(c).api_socket,
         "The agent's API socket, which names pods, labels, services and domains; empty leaves flows without them.",
+    ),
+    Row::value(
+        "receivers.cilium.request_timeout",
+        Limits::Duration(Duration::from_secs(1), Duration::from_secs(600)),
+        |c| &mut cilium(c).request_timeout,
+        "A request of an L7 access log without a response for so long is a span and a metric point with the error `timeout`.",
     ),
     Row::value(
         "receivers.cilium.metrics",

@@ -5,6 +5,7 @@
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
 
 pub mod cilium;
+pub mod exchange;
 pub mod hubble;
 
 /// Instrumentation scopes: which part of the program made a record, point or span.
@@ -113,12 +114,24 @@ pub mod resource {
     pub const HOST_ID: &str = "host.id";
     /// The host's name.
     pub const HOST_NAME: &str = "host.name";
+    /// The CronJob behind the pod.
+    pub const K8S_CRONJOB_NAME: &str = "k8s.cronjob.name";
+    /// The DaemonSet behind the pod.
+    pub const K8S_DAEMONSET_NAME: &str = "k8s.daemonset.name";
+    /// The Deployment behind the pod.
+    pub const K8S_DEPLOYMENT_NAME: &str = "k8s.deployment.name";
+    /// The Job behind the pod.
+    pub const K8S_JOB_NAME: &str = "k8s.job.name";
     /// The Kubernetes namespace.
     pub const K8S_NAMESPACE_NAME: &str = "k8s.namespace.name";
     /// The Kubernetes node.
     pub const K8S_NODE_NAME: &str = "k8s.node.name";
     /// The Kubernetes pod.
     pub const K8S_POD_NAME: &str = "k8s.pod.name";
+    /// The ReplicaSet behind the pod.
+    pub const K8S_REPLICASET_NAME: &str = "k8s.replicaset.name";
+    /// The StatefulSet behind the pod.
+    pub const K8S_STATEFULSET_NAME: &str = "k8s.statefulset.name";
     /// The Kubernetes pod's uid.
     pub const K8S_POD_UID: &str = "k8s.pod.uid";
     /// For people: `Debian GNU/Linux 12 (bookworm)`.

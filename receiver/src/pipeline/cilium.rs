@@ -20,6 +20,7 @@ use crate::otlp::logs::LogsOptions;
 use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
 use crate::pipeline::directory::{AgentInfo, Names};
 use crate::pipeline::engine::Sinks;
+use crate::pipeline::exchanges::{self, ExchangeLane};
 use crate::pipeline::observer::Shown;
 use crate::source::cilium::Batches;
 use crate::source::{Batch, BatchKind, clock};
@@ -57,6 +58,7 @@ pub(super) struct CiliumEngine {
     sinks: Sinks,
     ledger: Arc<Ledger>,
     lines: Vec<Line>,
+    exchanges: ExchangeLane,
     /// The Observer API's ring, if it is served.
     shown: Option<Shown>,
 }
@@ -67,6 +69,7 @@ impl CiliumEngine {
         node_name: &str,
         resources: Resources,
         (logs, points): (LogsOptions, MetricsOptions),
+        exchanges: exchanges::Options,
         sinks: Sinks,
         ledger: Arc<Ledger>,
     ) -> Self {
@@ -82,6 +85,11 @@ impl CiliumEngine {
             },
             metrics: making.metrics,
             selection: making.logs,
+            exchanges: ExchangeLane::new(
+                exchanges,
+                Arc::clone(&resources.node),
+                Arc::clone(&ledger),
+            ),
             logs: CiliumLogsEncoder::new(logs, resources.node),
             own: resources.own,
             points: MetricsEncoder::new(points),
@@ -123,6 +131,7 @@ impl CiliumEngine {
             }
             if Instant::now() >= logs_due {
                 logs_due = Instant::now() + LOGS_INTERVAL;
+                self.turn(clock::now().0)?;
                 self.send_records()?;
             }
             if Instant::now() >= metrics_due {
@@ -136,9 +145,7 @@ impl CiliumEngine {
     pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
         if batch.kind == BatchKind::CiliumMonitor {
             self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
-            if let Some(agent) = self.names.turn(batch.unix_ns) {
-                self.agent_is(agent);
-            }
+            self.turn(batch.unix_ns)?;
             self.decode(&batch.bytes, batch.unix_ns)?;
             if let Some(shown) = &mut self.shown {
                 shown.flush();
@@ -147,17 +154,22 @@ impl CiliumEngine {
         Ok(())
     }
 
+    /// Time goes on: what the agent answered is taken, requests that wait too long are given up.
+    fn turn(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
+        if let Some(agent) = self.names.turn(unix_ns) {
+            self.agent_is(agent);
+        }
+        self.exchanges.turn(unix_ns, &mut self.sinks)
+    }
+
     /// Ends an interval.
     pub(super) fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
         self.send_records()?;
         if let Some(lost) = self.shown.as_mut().and_then(|shown| shown.missed(unix_ns)) {
             self.metrics.lost(&lost);
         }
-        let points: Vec<_> = self
-            .metrics
-            .export(&self.own, unix_ns)
-            .into_iter()
-            .collect();
+        let mut points = self.exchanges.points(unix_ns);
+        points.extend(self.metrics.export(&self.own, unix_ns));
         self.sinks.points(&mut self.points, points, &self.ledger)
     }
 
@@ -237,6 +249,7 @@ impl CiliumEngine {
             CiliumEvent::Flow(flow) => {
                 self.names.seen(flow);
                 self.metrics.observe(flow, &self.node);
+                self.exchanges.flow(flow, &mut self.sinks)?;
             }
             CiliumEvent::Lost(lost) => self.metrics.lost(lost),
             CiliumEvent::Agent(agent) => {
@@ -290,6 +303,7 @@ impl CiliumEngine {
             console.lines(&self.lines)?;
             self.lines.clear();
         }
+        self.exchanges.send(&mut self.sinks)?;
         self.logs
             .finish()
             .map_or(Ok(()), |request| self.sinks.send(request))
@@ -297,6 +311,7 @@ impl CiliumEngine {
 
     /// The last line on the console.
     pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
+        self.exchanges.close();
         self.sinks.finish(&self.ledger)
     }
 }

@@ -240,17 +240,17 @@ impl Worker {
             return Ok(());
         }
         let [endpoints, identities, prefixes, services] = filled.counts();
-        self.said(
-            "",
-            format!("receivers.cilium knows {endpoints} endpoints, {identities} identities, {prefixes} addresses and prefixes, {services} services"),
-            |line| tracing::info!("{line}"),
-        );
         self.hand_over(Change::Tables {
             tables,
             filled,
             asked_ns,
         })
         .await;
+        self.said(
+            "",
+            format!("receivers.cilium knows {endpoints} endpoints, {identities} identities, {prefixes} addresses and prefixes, {services} services"),
+            |line| tracing::info!("{line}"),
+        );
         Ok(())
     }
 

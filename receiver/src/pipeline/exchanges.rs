@@ -1,0 +1,130 @@
+//! Layer-7 flows in; spans and the metrics of exchanges out. Joined by [`Exchanges`]; what is lost on the way is booked.
+
+use std::sync::Arc;
+
+use crate::aggregate::exchange::owner::Owners;
+use crate::aggregate::exchange::red::ExchangeMetrics;
+use crate::aggregate::exchange::{Exchange, ExchangeOptions, Exchanges, Outcome, said, span};
+use crate::aggregate::series;
+use crate::export::Signal;
+use crate::export::console::ConsoleError;
+use crate::ledger::{Ledger, Reason, Stage};
+use crate::model::flow::Flow;
+use crate::model::metrics::ResourceMetrics;
+use crate::model::resource::ResourceRef;
+use crate::otlp::spans::{SpansEncoder, SpansOptions};
+use crate::pipeline::engine::Sinks;
+
+/// Settings of what becomes of exchanges.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Options {
+    pub(super) table: ExchangeOptions,
+    pub(super) metrics: series::Options,
+    pub(super) spans: SpansOptions,
+}
+
+/// The table of requests, and what is made of exchanges.
+pub(super) struct ExchangeLane {
+    table: Exchanges,
+    owners: Owners,
+    /// None before the first time that is told.
+    metrics: Option<ExchangeMetrics>,
+    series: series::Options,
+    spans: SpansEncoder,
+    ledger: Arc<Ledger>,
+    /// Complete by the flow at hand; kept for its memory.
+    done: Vec<Exchange>,
+}
+
+impl ExchangeLane {
+    /// `node` is the resource of what belongs to no pod.
+    pub(super) fn new(options: Options, node: ResourceRef, ledger: Arc<Ledger>) -> Self {
+        Self {
+            table: Exchanges::new(options.table),
+            owners: Owners::new(node),
+            metrics: None,
+            series: options.metrics,
+            spans: SpansEncoder::new(options.spans),
+            ledger,
+            done: Vec::new(),
+        }
+    }
+
+    /// Takes a flow; only layer-7 ones matter.
+    #[inline]
+    pub(super) fn flow(&mut self, flow: &Flow, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+        if flow.l7.is_none() {
+            return Ok(());
+        }
+        let Self { table, done, .. } = self;
+        if table.observe(flow, |exchange| done.push(exchange)) {
+            self.ledger.received(Stage::Exchanges, 1);
+        }
+        self.tell(flow.time_ns, sinks)
+    }
+
+    /// Time goes on: gives up what waits too long.
+    pub(super) fn turn(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+        let Self { table, done, .. } = self;
+        table.expire(unix_ns, |exchange| done.push(exchange));
+        self.tell(unix_ns, sinks)
+    }
+
+    fn tell(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+        let series = self.series;
+        let metrics = self
+            .metrics
+            .get_or_insert_with(|| ExchangeMetrics::new(series, self.owners.node(), unix_ns));
+        for exchange in self.done.drain(..) {
+            let flows = [&exchange.request, &exchange.response];
+            let flows = flows.into_iter().flatten().count() as u64;
+            let lost = match exchange.outcome {
+                Outcome::Answered | Outcome::Denied | Outcome::Unanswered => None,
+                Outcome::NoRoom => Some(Reason::TableFull),
+                Outcome::ResponseOnly => Some(Reason::Unpaired),
+            };
+            if let Some(reason) = lost {
+                self.ledger.dropped(Stage::Exchanges, reason, flows);
+                continue;
+            }
+            self.ledger.passed(Stage::Exchanges, flows);
+            let (Some(request), Some(said)) = (&exchange.request, said::of(&exchange)) else {
+                continue;
+            };
+            let resource = self.owners.of(request);
+            metrics.observe(&exchange, &said, &resource);
+            if sinks.wants(Signal::Traces)
+                && let Some(span) = span::of(&exchange, said, &resource)
+            {
+                self.ledger.received(Stage::Spans, 1);
+                self.ledger.passed(Stage::Spans, 1);
+                if let Some(request) = self.spans.push(&span) {
+                    sinks.send(request)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the spans that were made.
+    pub(super) fn send(&mut self, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+        self.spans
+            .finish()
+            .map_or(Ok(()), |request| sinks.send(request))
+    }
+
+    /// The points at the end of an interval.
+    pub(super) fn points(&mut self, unix_ns: u64) -> Vec<ResourceMetrics> {
+        self.metrics
+            .as_mut()
+            .map(|metrics| metrics.collect(unix_ns))
+            .unwrap_or_default()
+    }
+
+    /// The end: what still waits is given up.
+    pub(super) fn close(&mut self) {
+        let waiting = self.table.forget() as u64;
+        self.ledger
+            .dropped(Stage::Exchanges, Reason::Shutdown, waiting);
+    }
+}
