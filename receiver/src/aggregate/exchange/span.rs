@@ -4,7 +4,7 @@
 //! UUID: spans of the same request at other proxies then stand in one trace. All other ids follow from what the proxy logged: the same
 //! record gives the same span, whoever reads it.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
@@ -26,12 +26,9 @@ const SEEDS: [u64; 3] = [
 pub fn of(exchange: &Exchange, said: Said, resource: &ResourceRef) -> Option<SpanRecord> {
     let request = exchange.request.as_ref()?;
     let l7 = request.l7.as_deref()?;
-    let number = |seed: u64| {
-        let mut hasher = FixedState::with_seed(seed).build_hasher();
-        (exchange.start_ns, key(request, l7), ends(request)).hash(&mut hasher);
-        // Zero is no id.
-        hasher.finish().max(1)
-    };
+    let seen = (exchange.start_ns, key(request, l7), ends(request));
+    // Zero is no id.
+    let number = |seed| FixedState::with_seed(seed).hash_one(&seen).max(1);
     let trace_id: TraceId = match l7.trace {
         Some(parent) => parent.trace_id,
         None => uuid(&l7.request_id).unwrap_or_else(|| {
