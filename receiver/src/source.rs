@@ -11,6 +11,8 @@ pub mod cilium_api;
 pub(crate) mod clock;
 #[cfg(target_os = "linux")]
 pub mod kernel;
+#[cfg(target_os = "linux")]
+pub mod links;
 pub mod replay;
 
 /// What the bytes of a [`Batch`] are. The number is what stands in a recorded file.

@@ -5,7 +5,7 @@
 //! five minutes: the agent drops notifications silently when we are slow.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,8 +21,10 @@ use crate::enrich::cilium::update::Refresh;
 use crate::enrich::cilium::{Directory, Table};
 use crate::export::retry::chance;
 use crate::source::cilium_api::{AgentApi, ApiError, ApiLimits};
-use crate::source::clock;
+use crate::source::{clock, links};
 
+/// Where our own interfaces are listed.
+const LINKS: &str = "/sys/class/net";
 /// Questions that wait to be asked.
 const QUESTIONS_MAX: usize = 1024;
 /// Answers that wait to be taken.
@@ -144,6 +146,18 @@ impl Unanswered {
 /// Nobody answers now.
 struct Away;
 
+/// Names the node's other interfaces too, if ours are the node's: then one that leads to an endpoint is among them.
+pub(super) fn own_links(directory: &mut Directory, links: &[(u32, String)]) {
+    let is_known = |(index, name): &(u32, String)| {
+        directory.interface(*index).as_deref() == Some(name.as_str())
+    };
+    if links.iter().any(is_known) {
+        for (index, name) in links {
+            directory.set_interface(*index, name.as_str().into());
+        }
+    }
+}
+
 impl Worker {
     /// Until nobody asks any more.
     async fn run(mut self) {
@@ -220,6 +234,7 @@ impl Worker {
         let mut tables = Vec::new();
         if let Some(list) = self.read::<Vec<Endpoint>>("endpoint").await? {
             list.iter().for_each(|one| filled.add_endpoint(one));
+            own_links(&mut filled, &links::read(Path::new(LINKS)));
             tables.push(Table::Endpoints);
         }
         if let Some(list) = self.read::<Vec<Identity>>("identity").await? {

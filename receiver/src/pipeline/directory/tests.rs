@@ -276,3 +276,14 @@ fn an_endpoint_that_is_gone_stays_known_for_a_minute() {
     assert!(names.directory().endpoint(8).is_some());
     assert_eq!(names.directory().resolve(address("10.0.0.7"), 0).id, 0);
 }
+
+#[test]
+fn our_interfaces_are_the_nodes_if_one_leads_to_an_endpoint() {
+    let mut directory = Directory::default();
+    directory.set_interface(15, "lxc77".into());
+    let link = |index: u32, name: &str| (index, name.to_owned());
+    fetch::own_links(&mut directory, &[link(2, "eth0"), link(15, "lxc9")]);
+    assert_eq!(directory.interface(2), None);
+    fetch::own_links(&mut directory, &[link(2, "eth0"), link(15, "lxc77")]);
+    assert_eq!(directory.interface(2).as_deref(), Some("eth0"));
+}
