@@ -26,7 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::aggregate::exchange::ExchangeOptions;
 use crate::aggregate::hubble::HubbleMetrics;
 use crate::aggregate::selection::Selection;
-use crate::cli::{self, RecordOptions, ReplayOptions};
+use crate::cli::{self, ReplayOptions};
 use crate::config::Config;
 use crate::config::exporters::{Format, OtlpGrpc};
 use crate::config::service::Body;
@@ -49,7 +49,7 @@ use crate::serve::metrics::{MetricsHandler, Registry};
 use crate::source::BatchKind;
 use crate::source::cilium::CiliumSource;
 use crate::source::kernel::{KernelSource, Scope};
-use crate::source::replay::{Reader, Writer};
+use crate::source::replay::Reader;
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
 
@@ -59,11 +59,14 @@ mod engine;
 mod exchanges;
 mod live;
 mod observer;
+mod record;
 
 use cilium::CiliumEngine;
 use engine::{Engine, Sinks};
 use live::Stop;
+
 use observer::ObserverApi;
+pub use record::record;
 
 /// Between two exports of the Cilium metrics.
 const CILIUM_INTERVAL: Duration = Duration::from_secs(10);
@@ -191,69 +194,6 @@ fn thread(
             result
         })
         .context("cannot start a thread")
-}
-
-/// Writes source bytes to a file until a signal ends it.
-///
-/// # Errors
-/// No source can be started, or the file cannot be written.
-pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCode> {
-    let runtime = runtime()?;
-    let _inside = runtime.enter();
-    let mut signals = EndSignals::listen()?;
-    let ledger = Arc::new(Ledger::default());
-    let ebpf = config
-        .receivers
-        .ebpf
-        .clone()
-        .context("`record` needs `receivers.ebpf`")?;
-    let kernel_options = ebpf.kernel_options();
-    let source =
-        KernelSource::start(&kernel_options, Arc::clone(&ledger)).context("receivers.ebpf")?;
-    let path = options.output.display().to_string();
-    let file = File::create(&options.output).with_context(|| path.clone())?;
-    let mut writer = Writer::new(BufWriter::new(file)).with_context(|| path.clone())?;
-    say(&format!(
-        "{}\nrecording to {path} (Ctrl-C stops)",
-        source.report()
-    ));
-    let stop = Stop::new().context("eventfd")?;
-    let thread_stop = stop.clone();
-    let (ended, end) = tokio::sync::oneshot::channel();
-    let reader = std::thread::spawn(move || {
-        let (mut batches, mut bytes) = (0_u64, 0_u64);
-        let read = live::read(
-            Ok(source),
-            &kernel_options,
-            ebpf.interval,
-            &thread_stop,
-            &Health::default(),
-            &ledger,
-            |batch| {
-                batches += 1;
-                bytes += batch.bytes.len() as u64;
-                writer.write(batch)
-            },
-        );
-        let flushed = read.and_then(|()| writer.flush());
-        let _waiting = ended.send(());
-        flushed.map(|()| (batches, bytes))
-    });
-    runtime.block_on(async {
-        tokio::select! {
-            () = signals.received() => {}
-            _ = end => {}
-        }
-    });
-    stop.stop();
-    let read = reader
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let (batches, bytes) = read.with_context(|| path.clone())?;
-    say(&format!(
-        "{path}: {batches} batches, {bytes} bytes of records"
-    ));
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Feeds a recorded file through the pipeline. The names of processes are those that the kernel told: the file may come from

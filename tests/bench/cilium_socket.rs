@@ -7,7 +7,8 @@
 //! One stream as of a busy node (`oracle mixed`) goes round and round, 100,000 events a second for 60 s if not told otherwise, into
 //! `netflume run` with nothing but the Cilium receiver and its `/metrics` page:
 //!
-//! - from a plain server that only writes bytes: every event must arrive, every byte be decoded, the books be balanced;
+//! - from a plain server that only writes bytes: every event must arrive, every byte be decoded, the books be balanced; then once more
+//!   with log records to a Collector that takes everything and looks into nothing, where the export queue may drop;
 //! - from the agent's own listener, whose queue drops what it cannot hold: that is told apart;
 //! - and the agent alone, without a client: the difference is what our connection costs it.
 //!
@@ -26,6 +27,7 @@ use anyhow::{Context, Result, bail, ensure};
 use netflume_tests::agent::Agent;
 use netflume_tests::oracle::{Counts, Server};
 use netflume_tests::page::{Page, Stage};
+use netflume_tests::sink::Sink;
 use netflume_tests::wait;
 
 /// Events of the stream that goes round and round.
@@ -129,7 +131,8 @@ fn main() -> Result<()> {
     let socket = folder.path().join("monitor1_2.sock");
     let stream = mixed(folder.path())?;
     println!("{} events at {} a second", options.events(), options.rate);
-    plain(&options, &socket, &stream)?;
+    plain(&options, &socket, &stream, None)?;
+    plain(&options, &socket, &stream, Some(&Sink::start(false)?))?;
     let with = agent(&options, &socket, &stream)?;
     let alone = without_client(&options, &socket, &stream)?;
     println!(
@@ -151,9 +154,10 @@ fn mixed(folder: &Path) -> Result<PathBuf> {
     Ok(stream)
 }
 
-fn netflume(socket: &Path) -> Result<(Agent, SocketAddr)> {
+fn netflume(socket: &Path, exporters: &str) -> Result<(Agent, SocketAddr)> {
     let config = format!(
-        "receivers: {{ cilium: {{ socket: \"{}\" }} }}\n\
+        "receivers: {{ cilium: {{ socket: \"{}\", api_socket: \"\" }} }}\n\
+         exporters: {{ {exporters} }}\n\
          extensions: {{ prometheus: {{ endpoint: \"127.0.0.1:0\" }} }}\n\
          service: {{ telemetry: {{ export: false }} }}\n",
         socket.display()
@@ -164,14 +168,20 @@ fn netflume(socket: &Path) -> Result<(Agent, SocketAddr)> {
 }
 
 /// Every event must arrive.
-fn plain(options: &Options, socket: &Path, stream: &Path) -> Result<()> {
+fn plain(options: &Options, socket: &Path, stream: &Path, sink: Option<&Sink>) -> Result<()> {
     let arguments = format!(
         "-rate {} -repeat {}",
         options.rate,
         options.events() / STREAM_EVENTS
     );
+    let exporters = sink.map_or(String::new(), |sink| {
+        format!(
+            "otlp_grpc: {{ endpoint: \"{}\", compression: none }}",
+            sink.endpoint()
+        )
+    });
     let mut server = Server::raw(socket, &arguments, stream.to_owned())?;
-    let (mut agent, page) = netflume(socket)?;
+    let (mut agent, page) = netflume(socket, &exporters)?;
     let counts = server.next_counts(options.time())?;
     let run = Run::settled(&agent, page, counts.get("bytes"))?;
     println!(
@@ -191,6 +201,15 @@ fn plain(options: &Options, socket: &Path, stream: &Path) -> Result<()> {
         decoded.bytes == counts.get("bytes"),
         "{decoded:?} {counts:?}"
     );
+    if sink.is_some() {
+        let (queue, export) = (run.page.stage("queue"), run.page.stage("export"));
+        println!(
+            "    with log records: {} items into the export queue, {} answered for, {} dropped",
+            queue.received,
+            export.passed,
+            queue.dropped + export.dropped
+        );
+    }
     agent.stop()?;
     Ok(())
 }
@@ -199,7 +218,7 @@ fn plain(options: &Options, socket: &Path, stream: &Path) -> Result<()> {
 fn agent(options: &Options, socket: &Path, stream: &Path) -> Result<Counts> {
     let arguments = format!("-stay -rate {} -count {}", options.rate, options.events());
     let mut server = Server::agent(socket, &arguments, &[stream.to_owned()])?;
-    let (mut agent, page) = netflume(socket)?;
+    let (mut agent, page) = netflume(socket, "")?;
     let counts = server.next_counts(options.time())?;
     let run = Run::settled(&agent, page, counts.get("bytes"))?;
     println!(

@@ -47,15 +47,20 @@ pub(crate) fn stream(name: &str) -> PathBuf {
         .join(format!("{name}.gob"))
 }
 
-/// netflume with nothing but the Cilium receiver, its own page, and what `more` adds to the configuration.
-pub(crate) fn run(socket: &Path, more: &str) -> Result<(Agent, SocketAddr)> {
-    let config = format!(
-        "receivers: {{ cilium: {{ socket: \"{}\" }} }}\n\
+/// A configuration with nothing but the Cilium receiver, its own page, and these exporters. No agent is asked for names.
+pub(crate) fn config(socket: &Path, exporters: &str) -> String {
+    format!(
+        "receivers: {{ cilium: {{ socket: \"{}\", api_socket: \"\" }} }}\n\
+         exporters: {{ {exporters} }}\n\
          extensions: {{ prometheus: {{ endpoint: \"127.0.0.1:0\" }} }}\n\
-         service: {{ telemetry: {{ export: false }} }}\n{more}",
+         service: {{ telemetry: {{ export: false }} }}\n",
         socket.display()
-    );
-    let mut agent = Agent::watching(Some(&config), &[])?;
+    )
+}
+
+/// netflume with [`config`].
+pub(crate) fn run(socket: &Path, exporters: &str) -> Result<(Agent, SocketAddr)> {
+    let mut agent = Agent::watching(Some(&config(socket, exporters)), &[])?;
     let page = agent.listens("extensions.prometheus")?;
     Ok((agent, page))
 }
@@ -76,8 +81,12 @@ pub(crate) fn is_decoded(page: &Page) -> bool {
 
 /// Payloads of a stream: samples and losses.
 pub(crate) fn payloads(path: &Path) -> Result<(u64, u64)> {
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    let (mut monitor, mut rest) = (Monitor::default(), &bytes[..]);
+    payloads_of(&fs::read(path).with_context(|| path.display().to_string())?)
+}
+
+/// [`payloads`] of bytes.
+pub(crate) fn payloads_of(bytes: &[u8]) -> Result<(u64, u64)> {
+    let (mut monitor, mut rest) = (Monitor::default(), bytes);
     let (mut samples, mut losses) = (0, 0);
     while !rest.is_empty() {
         let (payload, after) = monitor.next(rest)?;

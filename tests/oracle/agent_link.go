@@ -48,19 +48,26 @@ func serveConnections(ctx context.Context, logger *slog.Logger, l net.Listener, 
 }
 
 // monitorAgent is the agent's own monitor, under its interface.
-type monitorAgent struct{ real unsafe.Pointer }
+type monitorAgent struct {
+	real       unsafe.Pointer
+	registered func()
+}
 
 var _ agent.Agent = monitorAgent{}
 
-func newMonitorAgent(ctx context.Context, logger *slog.Logger) monitorAgent {
-	return monitorAgent{newAgent(ctx, logger)}
+func newMonitorAgent(ctx context.Context, logger *slog.Logger, registered func()) monitorAgent {
+	return monitorAgent{newAgent(ctx, logger), registered}
 }
 
 // send is the step that follows reading a sample from the perf ring.
 func (a monitorAgent) send(p *payload.Payload) { sendToListeners(a.real, p) }
 
-func (a monitorAgent) RegisterNewListener(l listener.MonitorListener) { registerNewListener(a.real, l) }
-func (a monitorAgent) RemoveListener(l listener.MonitorListener)      { removeListener(a.real, l) }
+func (a monitorAgent) RegisterNewListener(l listener.MonitorListener) {
+	registerNewListener(a.real, l)
+	a.registered()
+}
+
+func (a monitorAgent) RemoveListener(l listener.MonitorListener) { removeListener(a.real, l) }
 
 // The accept loop uses none of these.
 func (a monitorAgent) AttachToEventsMap(int) error                  { return nil }

@@ -76,6 +76,8 @@ type countedConn struct {
 	writing sync.Mutex
 	writes  uint64
 	once    sync.Once
+	client  bool // the agent sends to it
+	ended   bool
 }
 
 // Write is called by gob once for each message; the first one describes the type.
@@ -105,6 +107,7 @@ type host struct {
 	cancel   context.CancelFunc
 	listener net.Listener
 	conns    map[*countedConn]struct{}
+	newest   *countedConn
 
 	sent, offered, dropped, written, bytes, connections atomic.Uint64
 	clients                                             atomic.Int64
@@ -118,15 +121,28 @@ func (h *host) connected(c *countedConn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.conns[c] = struct{}{}
+	h.newest = c
 	h.connections.Add(1)
-	h.clients.Add(1)
+}
+
+// registered follows connected, on the same goroutine: from now on the agent offers events to that client.
+func (h *host) registered() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.newest.ended {
+		h.newest.client = true
+		h.clients.Add(1)
+	}
 }
 
 func (h *host) closed(c *countedConn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.conns, c)
-	h.clients.Add(-1)
+	c.ended = true
+	if c.client {
+		h.clients.Add(-1)
+	}
 }
 
 // start makes the socket and an agent behind it, with the agent's own code.
@@ -138,7 +154,7 @@ func (h *host) start() error {
 		cancel()
 		return err
 	}
-	agent := newMonitorAgent(ctx, logger)
+	agent := newMonitorAgent(ctx, logger, h.registered)
 	h.mu.Lock()
 	h.agent, h.cancel, h.listener = agent, cancel, listener
 	h.mu.Unlock()

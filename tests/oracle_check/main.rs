@@ -1,5 +1,6 @@
 //! What netflume makes of Cilium's monitor events, compared with what Cilium's own code makes of the same bytes (`tests/oracle`).
 
+mod collector;
 mod compare;
 mod decoded;
 mod differences;

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use netflume::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
+use netflume::enrich::cilium::Directory;
 use netflume::model::cilium::CiliumEvent;
+use netflume::model::flow::Flow;
 use netflume::model::resource::{Resource, ResourceRef};
 use netflume::serve::exposition::{self, Format};
 
-use super::{decoded, differences, fixtures, world};
+use super::differences::{self, Row};
+use super::{decoded, fixtures, world};
 
 /// Series with their values, as text says them.
-type Series = BTreeMap<String, f64>;
+pub(crate) type Series = BTreeMap<String, f64>;
 
 #[test]
 fn every_plugin_counts_what_hubble_counts() -> Result<()> {
@@ -20,14 +23,7 @@ fn every_plugin_counts_what_hubble_counts() -> Result<()> {
     let mut problems = String::new();
     for release in fixtures::RELEASES {
         let node = decoded::node(release);
-        let mut flows = Vec::new();
-        for stream in fixtures::COUNTED {
-            let events = decoded::events(&directory, release, stream, true)?;
-            flows.extend(events.into_iter().filter_map(|event| match event {
-                Ok(CiliumEvent::Flow(flow)) => Some(flow),
-                _ => None,
-            }));
-        }
+        let flows = flows(&directory, release)?;
         for (name, config, text) in fixtures::metrics(release)? {
             let mut metrics = HubbleMetrics::new(&HubbleOptions {
                 metrics: config
@@ -42,23 +38,36 @@ fn every_plugin_counts_what_hubble_counts() -> Result<()> {
             let own = ResourceRef::new(Resource::default());
             let points = metrics.snapshot(&own, 0).context("nothing was counted")?;
             let ours = exposition::write(&[points], &own, Format::Text);
-            let counted = |text| -> Result<Series> {
-                let mut series = series(text)?;
-                series.retain(|series, _| {
-                    !table.iter().any(|row| row.covers_series(release, series))
-                });
-                Ok(series)
-            };
             compare(
                 &format!("{release}/{name}"),
-                &counted(&text)?,
-                &counted(&ours)?,
+                &counted(&text, release, &table)?,
+                &counted(&ours, release, &table)?,
                 &mut problems,
             );
         }
     }
     ensure!(problems.is_empty(), "{problems}");
     Ok(())
+}
+
+/// The flows of all streams of a release that the metrics count.
+pub(crate) fn flows(directory: &Directory, release: &str) -> Result<Vec<Flow>> {
+    let mut flows = Vec::new();
+    for stream in fixtures::COUNTED {
+        let events = decoded::events(directory, release, stream, true)?;
+        flows.extend(events.into_iter().filter_map(|event| match event {
+            Ok(CiliumEvent::Flow(flow)) => Some(flow),
+            _ => None,
+        }));
+    }
+    Ok(flows)
+}
+
+/// The series of a page, but for those that are listed as different.
+pub(crate) fn counted(text: &str, release: &str, table: &[Row]) -> Result<Series> {
+    let mut series = series(text)?;
+    series.retain(|series, _| !table.iter().any(|row| row.covers_series(release, series)));
+    Ok(series)
 }
 
 fn series(text: &str) -> Result<Series> {
@@ -85,7 +94,7 @@ fn sorted(series: &str) -> String {
     format!("{name}{{{}}}", labels.join(","))
 }
 
-fn compare(what: &str, hubble: &Series, ours: &Series, problems: &mut String) {
+pub(crate) fn compare(what: &str, hubble: &Series, ours: &Series, problems: &mut String) {
     let mut count = 0;
     let mut say = |line: String| {
         count += 1;

@@ -10,5 +10,6 @@ pub mod oracle;
 pub mod otlp_json;
 pub mod page;
 pub mod pki;
+pub mod sink;
 pub mod traffic;
 pub mod wait;

@@ -27,6 +27,8 @@ use crate::source::{Batch, BatchKind, clock};
 
 /// Records wait at most this long for their request.
 const LOGS_INTERVAL: Duration = Duration::from_secs(1);
+/// Lines that wait for the console: what many events a second say would be much memory.
+const LINES_MAX: usize = 512;
 
 /// Whose telemetry it is.
 pub(super) struct Resources {
@@ -269,6 +271,9 @@ impl CiliumEngine {
         self.ledger.passed(Stage::Logs, 1);
         if matches!(self.sinks.console, Some((_, Format::Text))) {
             self.lines.push(line(event));
+            if self.lines.len() >= LINES_MAX {
+                self.write_lines()?;
+            }
         }
         if self.sinks.wants(Signal::Logs)
             && let Some(request) = self.logs.push(event, &self.node)
@@ -294,15 +299,20 @@ impl CiliumEngine {
         }
     }
 
+    fn write_lines(&mut self) -> Result<(), ConsoleError> {
+        if let Some((console, Format::Text)) = &mut self.sinks.console {
+            console.lines(&self.lines)?;
+            self.lines.clear();
+        }
+        Ok(())
+    }
+
     fn send_records(&mut self) -> Result<(), ConsoleError> {
         if let Some(shown) = &mut self.shown {
             // What could not be shown at once, because a client was looking.
             shown.flush();
         }
-        if let Some((console, Format::Text)) = &mut self.sinks.console {
-            console.lines(&self.lines)?;
-            self.lines.clear();
-        }
+        self.write_lines()?;
         self.exchanges.send(&mut self.sinks)?;
         self.logs
             .finish()

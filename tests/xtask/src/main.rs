@@ -176,6 +176,7 @@ fn ignored(name: &str) -> Result<()> {
 /// The tests, and a short run of the benchmark, which fails when anything is lost from sight.
 fn cilium() -> Result<()> {
     ignored("cilium")?;
+    ignored("oracle")?;
     let bench = "run --quiet --package netflume-tests --bin netflume-bench-cilium-socket";
     cargo(&format!("{bench} -- --seconds 3 --rate 10000"))
 }
