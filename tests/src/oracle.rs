@@ -59,6 +59,16 @@ impl Server {
         Self::start("serve-raw", socket, options, &[stream])
     }
 
+    /// The agent's API, with what `world.json` of the fixtures says.
+    ///
+    /// # Errors
+    /// It cannot be built or does not come up.
+    pub fn api(socket: &Path) -> Result<Self> {
+        let world = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/cilium/world.json");
+        let options = format!("-world {}", world.display());
+        Self::start("serve-api", socket, &options, &[])
+    }
+
     fn start(command: &str, socket: &Path, options: &str, streams: &[PathBuf]) -> Result<Self> {
         let program = xtask::partner::ORACLE.program()?;
         let mut child = Command::new(program)

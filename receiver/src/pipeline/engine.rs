@@ -179,6 +179,8 @@ fn lost(ledger: &Ledger) -> u64 {
     ledger
         .entries()
         .iter()
+        // A request or response that finds no partner is in the records all the same.
+        .filter(|entry| entry.stage != Stage::Exchanges)
         .flat_map(|entry| &entry.dropped)
         .filter(|(reason, _)| {
             !matches!(
