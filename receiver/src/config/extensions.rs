@@ -129,7 +129,7 @@ fn is_on_this_host(endpoint: &str) -> bool {
             .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// `unix:///path`, or as [`is_listen_endpoint`].
+/// `unix:///path`, or an address and port.
 #[must_use]
 pub fn is_observer_endpoint(text: &str) -> bool {
     match text.strip_prefix("unix:") {

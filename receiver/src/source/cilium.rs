@@ -1,7 +1,7 @@
 //! The Cilium agent's monitor socket (`monitor1_2`): a thread that only reads and frames, so that the agent's queue for us, which
 //! drops silently when it is full, is drained at once.
 //!
-//! What is read goes through a bounded hand-over. When whoever decodes is behind, bytes wait, up to [`WAITING_MAX`]; beyond it
+//! What is read goes through a bounded hand-over. When whoever decodes is behind, bytes wait, up to `WAITING_MAX`; beyond it
 //! whole messages are dropped and counted, never type definitions, without which nothing later could be read.
 
 use std::io::{ErrorKind, Read};
