@@ -6,6 +6,7 @@ use crate::aggregate::netflow::{GroupBy, Options};
 use crate::config::Config;
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
+use crate::enrich::process;
 use crate::source::kernel::{KernelOptions, Scope};
 
 /// `receivers.ebpf`: connections of the running kernel.
@@ -19,6 +20,8 @@ pub struct Ebpf {
     pub kernel: KernelOptions,
     /// How connections become records. `loopback` and `max_connections` are those of `kernel`, see [`Ebpf::table_options`].
     pub table: Options,
+    /// What is read of processes.
+    pub process: process::Options,
 }
 
 impl Default for Ebpf {
@@ -28,6 +31,7 @@ impl Default for Ebpf {
             netflow: true,
             kernel: KernelOptions::default(),
             table: Options::default(),
+            process: process::Options::default(),
         }
     }
 }
@@ -146,5 +150,34 @@ pub const ROWS: &[Row] = &[
         Limits::Count(16, 4_194_304),
         |c| &mut ebpf(c).table.max_flows,
         "Flows of one interval; beyond them one overflow record keeps the totals.",
+    ),
+    Row::group(
+        "receivers.ebpf.process",
+        "What is read of the processes that own connections.",
+    ),
+    Row::value(
+        "receivers.ebpf.process.redact_command_line",
+        Limits::Any,
+        |c| &mut ebpf(c).process.redact_command_line,
+        "Whether passwords, tokens and the like in command lines are replaced, as far as a name beside them tells.",
+    ),
+    Row::value(
+        "receivers.ebpf.process.max_command_line",
+        Limits::Size(0, 64 << 10),
+        |c| &mut ebpf(c).process.max_command_line_bytes,
+        "Of a command line so much is kept; it stands on every record of the process.",
+    ),
+    Row::value(
+        "receivers.ebpf.process.read_environment",
+        Limits::Any,
+        |c| &mut ebpf(c).process.read_process_environment,
+        "Whether OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES of a process name its service. Its environment holds secrets too, so it \
+         is read only on request; nothing else of it is kept.",
+    ),
+    Row::value(
+        "receivers.ebpf.process.max_processes",
+        Limits::Count(16, 1_048_576),
+        |c| &mut ebpf(c).process.max_processes,
+        "Processes that are remembered; those not asked for the longest go first.",
     ),
 ];

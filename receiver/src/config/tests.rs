@@ -457,7 +457,7 @@ fn a_printed_configuration_with_all_kinds_of_values_reads_back() {
     reads_back(&good(
         "\
 receivers:
-  ebpf: { interval: 1m30s, scope: pod, loopback: false }
+  ebpf: { interval: 1m30s, scope: pod, loopback: false, process: { read_environment: true, max_command_line: 64 } }
   cilium:
     socket: \"/a b\"
     metrics:
