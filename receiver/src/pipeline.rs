@@ -2,10 +2,11 @@
 //!
 //! | thread | does |
 //! | --- | --- |
-//! | `kernel` | reads the kernel source, feeds the `engine`: decode, tables, encoders, console |
+//! | `kernel` | reads the kernel source, feeds the `engine`: decode, tables, encoders |
 //! | `cilium` | reads the monitor socket and frames, nothing else |
 //! | `cilium-api` | asks the agent's API for names |
-//! | `cilium-decode` | feeds the `cilium` engine: flows, metrics, encoders, console |
+//! | `cilium-decode` | feeds the `cilium` engine: flows, metrics, encoders |
+//! | `console` | writes what the engines want shown |
 //! | tokio, one worker | export queue and gRPC, health and metrics servers, Observer API, own telemetry |
 //! | main | waits for a signal |
 //!
@@ -13,10 +14,10 @@
 //! closed.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,30 +29,24 @@ use crate::aggregate::hubble::HubbleMetrics;
 use crate::aggregate::selection::Selection;
 use crate::cli::{self, ReplayOptions};
 use crate::config::Config;
-use crate::config::exporters::{Format, OtlpGrpc};
 use crate::config::service::Body;
 use crate::enrich::cilium::flow::{self, Flows};
 use crate::enrich::host::{self, Host};
 use crate::enrich::process::{self, ProcessDirectory};
 use crate::enrich::service;
-use crate::export::console::{Console, ConsoleError, ConsoleOptions};
-use crate::export::exporter::{Exporter, ExporterHandle};
+use crate::export::console::ConsoleError;
+use crate::export::console::printer::Behind;
 use crate::ledger::Ledger;
-use crate::model::metrics::ResourceMetrics;
 use crate::model::resource::ResourceRef;
 use crate::otlp::logs::{LogBody, LogsOptions};
 use crate::otlp::metrics::MetricsOptions;
 use crate::otlp::semconv;
 use crate::otlp::spans::SpansOptions;
-use crate::serve::health::{Health, HealthHandler, SourceState};
-use crate::serve::http::Server;
-use crate::serve::metrics::{MetricsHandler, Registry};
+use crate::serve::health::SourceState;
 use crate::source::BatchKind;
 use crate::source::cilium::CiliumSource;
 use crate::source::kernel::{KernelSource, Scope};
 use crate::source::replay::Reader;
-use crate::telemetry::state::SelfState;
-use crate::telemetry::{self, Telemetry};
 
 mod cilium;
 mod directory;
@@ -60,13 +55,14 @@ mod exchanges;
 mod live;
 mod observer;
 mod record;
+mod shell;
 
 use cilium::CiliumEngine;
 use engine::{Engine, Sinks};
 use live::Stop;
-
 use observer::ObserverApi;
 pub use record::record;
+use shell::Shell;
 
 /// Between two exports of the Cilium metrics.
 const CILIUM_INTERVAL: Duration = Duration::from_secs(10);
@@ -80,7 +76,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let _inside = runtime.enter();
     let mut signals = EndSignals::listen()?;
     let ledger = Arc::new(Ledger::default());
-    let shell = Shell::start(config, &runtime, &ledger)?;
+    let shell = Shell::start(config, &runtime, &ledger, Behind::Drop)?;
     let host = Host::read(&host::Options::from_environment(cli::variable));
     let stop = Stop::new().context("eventfd")?;
     let (ended, mut end) = tokio::sync::mpsc::channel(1);
@@ -110,7 +106,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
             }
         }
         let interval = ebpf.interval;
-        let sinks = shell.sinks(config, &ledger);
+        let sinks = shell.sinks();
         let mut engine = engine(config, directory(config, &host), sinks, &ledger);
         let (health, books, stop) = (Arc::clone(&shell.health), Arc::clone(&ledger), stop.clone());
         threads.push(thread("kernel", ended.clone(), move || {
@@ -122,8 +118,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
                 &health,
                 &books,
                 |batch| engine.feed(batch),
-            )?;
-            engine.finish()
+            )
         })?);
     }
     if let Some(cilium) = &config.receivers.cilium {
@@ -145,8 +140,9 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
             observer = Some(api);
         }
         threads.push(thread("cilium-decode", ended.clone(), move || {
-            engine.run(&batches, CILIUM_INTERVAL)?;
-            engine.finish()
+            let run = engine.run(&batches, CILIUM_INTERVAL);
+            engine.finish();
+            run
         })?);
     }
     drop(ended);
@@ -155,7 +151,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
             "no receiver is enabled: name one under `receivers`, for example `ebpf: {{}}`"
         );
     }
-    let destination = destination(config, shell.exporter.as_ref());
+    let destination = shell.destination(config);
     say(&[vec![banner], costs, vec![destination]].concat().join("\n"));
     runtime.block_on(async {
         tokio::select! {
@@ -175,8 +171,9 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     if let Some(observer) = observer {
         runtime.block_on(observer.stop());
     }
-    runtime.block_on(shell.shutdown(config));
-    close(result)
+    // Why the console cannot be written any more is known there; the engines only know that it cannot.
+    let printed = runtime.block_on(shell.shutdown(config.service.shutdown_timeout));
+    close(printed.and(result))
 }
 
 /// Starts a thread that says when it is over.
@@ -208,7 +205,7 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
     let file = File::open(&options.file).with_context(|| path.clone())?;
     let reader = Reader::new(BufReader::new(file)).with_context(|| path.clone())?;
     let ledger = Arc::new(Ledger::default());
-    let shell = Shell::start(config, &runtime, &ledger)?;
+    let shell = Shell::start(config, &runtime, &ledger, Behind::Wait)?;
     let nowhere = host::Options {
         root: Path::new("/dev/null").into(),
         proc: Path::new("/dev/null").into(),
@@ -221,7 +218,7 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
         &Host::default(),
         resources,
     );
-    let mut engine = engine(config, directory, shell.sinks(config, &ledger), &ledger);
+    let mut engine = engine(config, directory, shell.sinks(), &ledger);
     let mut cilium = cilium_engine(
         config,
         &Host::default(),
@@ -245,131 +242,14 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
             break;
         }
     }
-    let read = read.and_then(|()| match last_ns {
-        Some(unix_ns) => cilium.flush(unix_ns).and_then(|()| cilium.finish()),
-        None => engine.finish(),
-    });
-    runtime.block_on(shell.shutdown(config));
+    let read = read.and_then(|()| last_ns.map_or(Ok(()), |unix_ns| cilium.flush(unix_ns)));
+    cilium.finish();
+    // Nobody prints any more.
+    drop((engine, cilium));
+    let printed = runtime.block_on(shell.shutdown(config.service.shutdown_timeout));
     match cut_off {
         Some(error) => Err(error).with_context(|| path.clone()),
-        None => close(read),
-    }
-}
-
-/// What surrounds the engine.
-struct Shell {
-    /// The program's own resource.
-    own: ResourceRef,
-    health: Arc<Health>,
-    exporter: Option<ExporterHandle>,
-    registry: Option<Arc<Registry>>,
-    telemetry: Telemetry,
-    _servers: Vec<Server>,
-}
-
-impl Shell {
-    fn start(
-        config: &Config,
-        runtime: &tokio::runtime::Runtime,
-        ledger: &Arc<Ledger>,
-    ) -> anyhow::Result<Self> {
-        let options = config.exporters.otlp_grpc.as_ref().map(OtlpGrpc::options);
-        let own = telemetry::own_resource(&config.resource);
-        let state = Arc::new(SelfState::new(Arc::clone(&own), ledger));
-        let exporter = options
-            .as_ref()
-            .map(|options| Exporter::start(options, Arc::clone(ledger)))
-            .transpose()
-            .context("exporters.otlp_grpc")?;
-        let health = Arc::new(Health::default());
-        state.add(telemetry::parts::sources(&health));
-        if let Some(exporter) = &exporter {
-            telemetry::parts::queue(exporter)
-                .into_iter()
-                .for_each(|part| state.add(part));
-        }
-        let export = options.as_ref().filter(|_| config.service.telemetry.export);
-        let telemetry = Telemetry::start(
-            config.service.telemetry.level,
-            &cli::variable,
-            &own,
-            &state,
-            export.map(|options| telemetry::Export {
-                options,
-                interval: config.service.telemetry.metrics_interval,
-                temporality: config.metrics.temporality,
-            }),
-        )?;
-        let mut extension_registry = None;
-        let mut servers = Vec::new();
-        if let Some(extension) = &config.extensions.health {
-            let handler = Arc::new(HealthHandler(Arc::clone(&health)));
-            servers.push(runtime.block_on(Server::start(
-                "extensions.health",
-                &extension.endpoint,
-                handler,
-            ))?);
-        }
-        if let Some(extension) = &config.extensions.prometheus {
-            let registry = Arc::new(Registry::new(Arc::clone(&own)));
-            registry.register(Arc::new(move || state.metrics()));
-            extension_registry = Some(Arc::clone(&registry));
-            let handler = Arc::new(MetricsHandler(registry));
-            servers.push(runtime.block_on(Server::start(
-                "extensions.prometheus",
-                &extension.endpoint,
-                handler,
-            ))?);
-        }
-        Ok(Self {
-            own,
-            health,
-            exporter,
-            registry: extension_registry,
-            telemetry,
-            _servers: servers,
-        })
-    }
-
-    fn sinks(&self, config: &Config, ledger: &Arc<Ledger>) -> Sinks {
-        let console = config.exporters.console.as_ref().map(|console| {
-            let stdout: Box<dyn Write + Send> = Box::new(BufWriter::new(std::io::stdout()));
-            let options = match console.format {
-                Format::Text => ConsoleOptions::for_stdout(),
-                Format::Json => ConsoleOptions::default(),
-            };
-            (
-                Console::new(stdout, options, Arc::clone(ledger)),
-                console.format,
-            )
-        });
-        let latest = Arc::<Mutex<Vec<ResourceMetrics>>>::default();
-        if let Some(registry) = &self.registry {
-            let newest = Arc::clone(&latest);
-            registry.register(Arc::new(move || {
-                newest
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone()
-            }));
-        }
-        Sinks {
-            exporter: self.exporter.clone(),
-            console,
-            latest,
-        }
-    }
-
-    /// Sends what is queued, within the time that the configuration allows for it.
-    async fn shutdown(self, config: &Config) {
-        let allowed = config.service.shutdown_timeout;
-        let begin = tokio::time::Instant::now();
-        if let Some(exporter) = &self.exporter {
-            exporter.shutdown(allowed).await;
-        }
-        self.telemetry
-            .shutdown(allowed.saturating_sub(begin.elapsed()))
-            .await;
+        None => close(printed.and(read)),
     }
 }
 
@@ -423,7 +303,7 @@ fn cilium_engine(
         },
         encoders(config),
         exchange_options(config),
-        shell.sinks(config, ledger),
+        shell.sinks(),
         Arc::clone(ledger),
     ))
 }
@@ -484,8 +364,9 @@ fn encoders(config: &Config) -> (LogsOptions, MetricsOptions) {
 
 fn directory(config: &Config, host: &Host) -> ProcessDirectory {
     let roots = host::Options::from_environment(cli::variable);
+    let ebpf = config.receivers.ebpf.as_ref();
     ProcessDirectory::new(
-        process::Options::default(),
+        ebpf.map(|ebpf| ebpf.process.clone()).unwrap_or_default(),
         &roots,
         host,
         service_options(config),
@@ -531,25 +412,6 @@ impl EndSignals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
-    }
-}
-
-/// Where records go, in one line.
-fn destination(config: &Config, exporter: Option<&ExporterHandle>) -> String {
-    let endpoints: Vec<String> = exporter
-        .map(|exporter| {
-            exporter
-                .status()
-                .into_iter()
-                .map(|receiver| receiver.endpoint)
-                .collect()
-        })
-        .unwrap_or_default();
-    match (endpoints.as_slice(), &config.exporters.console) {
-        ([], Some(_)) => "no Collector: OTEL_EXPORTER_OTLP_ENDPOINT is not set, records go to this terminal (Ctrl-C stops)".to_owned(),
-        ([], None) => "records go nowhere: no exporter is enabled".to_owned(),
-        (endpoints, None) => format!("records go to {}", endpoints.join(", ")),
-        (endpoints, Some(_)) => format!("records go to {} and to this terminal (Ctrl-C stops)", endpoints.join(", ")),
     }
 }
 

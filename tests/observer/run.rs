@@ -196,6 +196,7 @@ fn a_socket_that_cannot_be_had_is_said_once_and_the_rest_runs() -> Result<()> {
     })?;
     ensure!(running.agent.stop()?.success());
     let said = running.agent.stderr();
+    assert!(said.contains("records go to stdout"), "{said}");
     assert_eq!(said.matches("cannot listen on").count(), 1, "{said}");
     assert!(running.place.api().exists(), "what is not ours stays");
     Ok(())

@@ -17,6 +17,7 @@ use crate::ledger::{Ledger, Reason, Stage};
 use crate::model::netflow::NetflowRecord;
 
 mod line;
+pub mod printer;
 
 pub use line::{Line, bytes, round_trip};
 

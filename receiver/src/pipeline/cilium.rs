@@ -27,7 +27,7 @@ use crate::source::{Batch, BatchKind, clock};
 
 /// Records wait at most this long for their request.
 const LOGS_INTERVAL: Duration = Duration::from_secs(1);
-/// Lines that wait for the console: what many events a second say would be much memory.
+/// Lines that are handed over at once.
 const LINES_MAX: usize = 512;
 
 /// Whose telemetry it is.
@@ -271,8 +271,8 @@ impl CiliumEngine {
         self.ledger.passed(Stage::Logs, 1);
         if matches!(self.sinks.console, Some((_, Format::Text))) {
             self.lines.push(line(event));
-            if self.lines.len() >= LINES_MAX {
-                self.write_lines()?;
+            if self.lines.len() == LINES_MAX {
+                self.print()?;
             }
         }
         if self.sinks.wants(Signal::Logs)
@@ -299,30 +299,28 @@ impl CiliumEngine {
         }
     }
 
-    fn write_lines(&mut self) -> Result<(), ConsoleError> {
-        if let Some((console, Format::Text)) = &mut self.sinks.console {
-            console.lines(&self.lines)?;
-            self.lines.clear();
-        }
-        Ok(())
-    }
-
     fn send_records(&mut self) -> Result<(), ConsoleError> {
         if let Some(shown) = &mut self.shown {
             // What could not be shown at once, because a client was looking.
             shown.flush();
         }
-        self.write_lines()?;
+        self.print()?;
         self.exchanges.send(&mut self.sinks)?;
         self.logs
             .finish()
             .map_or(Ok(()), |request| self.sinks.send(request))
     }
 
-    /// The last line on the console.
-    pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
+    fn print(&mut self) -> Result<(), ConsoleError> {
+        match &self.sinks.console {
+            Some((printer, Format::Text)) => printer.lines(std::mem::take(&mut self.lines)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The end: requests that still wait for their response are given up.
+    pub(super) fn finish(&mut self) {
         self.exchanges.close();
-        self.sinks.finish(&self.ledger)
     }
 }
 

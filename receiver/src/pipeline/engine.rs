@@ -10,7 +10,8 @@ use crate::aggregate::series;
 use crate::config::exporters::Format;
 use crate::decode::kernel;
 use crate::enrich::process::ProcessDirectory;
-use crate::export::console::{Console, ConsoleError};
+use crate::export::console::printer::Printer;
+use crate::export::console::{ConsoleError, Line};
 use crate::export::exporter::ExporterHandle;
 use crate::export::{Request, Signal};
 use crate::ledger::{Ledger, Reason, Stage};
@@ -21,10 +22,13 @@ use crate::otlp::logs::{LogsEncoder, LogsOptions};
 use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
 use crate::source::{Batch, BatchKind};
 
+/// Lines that are handed over at once.
+const LINES_MAX: usize = 1024;
+
 /// Where everything goes that leaves the program.
 pub(super) struct Sinks {
     pub(super) exporter: Option<ExporterHandle>,
-    pub(super) console: Option<(Console, Format)>,
+    pub(super) console: Option<(Printer, Format)>,
     /// The newest metrics, for `/metrics`.
     pub(super) latest: Arc<Mutex<Vec<ResourceMetrics>>>,
 }
@@ -151,8 +155,10 @@ impl Engine {
         let count = records.len() as u64;
         self.ledger.received(Stage::Logs, count);
         self.ledger.passed(Stage::Logs, count);
-        if let Some((console, Format::Text)) = &mut self.sinks.console {
-            console.records(&records)?;
+        if let Some((printer, Format::Text)) = &self.sinks.console {
+            for some in records.chunks(LINES_MAX) {
+                printer.lines(some.iter().map(Line::from).collect())?;
+            }
         }
         if self.sinks.wants(Signal::Logs) {
             for record in &records {
@@ -167,29 +173,6 @@ impl Engine {
         self.records = records;
         Ok(())
     }
-
-    /// What was lost on the way, for the last line on the console.
-    pub(super) fn finish(&mut self) -> Result<(), ConsoleError> {
-        self.sinks.finish(&self.ledger)
-    }
-}
-
-/// Items that were lost so far: dropped for another reason than that nobody wants them.
-fn lost(ledger: &Ledger) -> u64 {
-    ledger
-        .entries()
-        .iter()
-        // A request or response that finds no partner is in the records all the same.
-        .filter(|entry| entry.stage != Stage::Exchanges)
-        .flat_map(|entry| &entry.dropped)
-        .filter(|(reason, _)| {
-            !matches!(
-                reason,
-                Reason::Unchanged | Reason::Filtered | Reason::Sampled
-            )
-        })
-        .map(|(_, count)| count)
-        .sum()
 }
 
 impl Sinks {
@@ -226,17 +209,9 @@ impl Sinks {
         Ok(())
     }
 
-    /// The last line on the console.
-    pub(super) fn finish(&mut self, ledger: &Ledger) -> Result<(), ConsoleError> {
-        match &mut self.console {
-            Some((console, Format::Text)) => console.finish(lost(ledger)),
-            _ => Ok(()),
-        }
-    }
-
     pub(super) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
-        if let Some((console, Format::Json)) = &mut self.console {
-            console.request(&request)?;
+        if let Some((printer, Format::Json)) = &self.console {
+            printer.request(request.clone())?;
         }
         if let Some(exporter) = &self.exporter
             && exporter.exports(request.signal)
