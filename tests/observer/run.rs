@@ -204,7 +204,11 @@ fn a_socket_that_cannot_be_had_is_said_once_and_the_rest_runs() -> Result<()> {
 
 #[tokio::test]
 async fn what_a_slow_client_misses_is_counted_as_hubble_counts_it() -> Result<()> {
-    let mut running = Running::start("", "capacity: 256", &["--output", "json"])?;
+    let mut running = Running::start(
+        "logs: { enabled: false }",
+        "capacity: 256",
+        &["--output", "json"],
+    )?;
     let mut monitor = running.place.monitor.accept()?;
     let traces = Messages::of("trace")?;
     monitor.send(&traces.definitions)?;
@@ -225,10 +229,10 @@ async fn what_a_slow_client_misses_is_counted_as_hubble_counts_it() -> Result<()
     tokio::time::timeout(patience(), stream.message()).await??;
     // Far more than windows and ring hold, while the client reads nothing.
     let many = traces.events.concat();
-    for _ in 0..20 {
+    for _ in 0..200 {
         monitor.send(&many)?;
     }
-    let sent = 1 + 20 * traces.events.len() as u64;
+    let sent = 1 + 200 * traces.events.len() as u64;
     let give_up = tokio::time::Instant::now() + patience();
     loop {
         let status = client.server_status(ServerStatusRequest {}).await?;
