@@ -116,13 +116,7 @@ fn dispatch(args: &[String]) -> Result<()> {
             run(command(line).args(rest.iter().skip(1)))
         }
         "bench" if rest.first().is_some_and(|what| what == "cilium-socket") => {
-            let line = "cargo build --release --workspace --bin netflume --bin netflume-bench-cilium-socket";
-            let names = ["netflume", "netflume-bench-cilium-socket"];
-            let [netflume, bench] = cargo_executables(&mut command(line), names)?;
-            let mut bench = command(&bench.to_string_lossy());
-            run(bench
-                .env("NETFLUME_BIN", netflume)
-                .args(rest.iter().skip(1)))
+            cilium_socket("--release", rest.get(1..).unwrap_or_default())
         }
         "bench" => run(command("cargo bench --package netflume --").args(rest)),
         "--help" | "-h" | "help" => {
@@ -177,8 +171,21 @@ fn ignored(name: &str) -> Result<()> {
 fn cilium() -> Result<()> {
     ignored("cilium")?;
     ignored("oracle")?;
-    let bench = "run --quiet --package netflume-tests --bin netflume-bench-cilium-socket";
-    cargo(&format!("{bench} -- --seconds 3 --rate 10000"))
+    let short = ["--seconds", "3", "--rate", "10000"].map(str::to_owned);
+    cilium_socket("--quiet", &short)
+}
+
+fn cilium_socket(how: &str, args: &[String]) -> Result<()> {
+    // The whole workspace, so that nothing is compiled twice.
+    let names = ["netflume", "netflume-bench-cilium-socket"];
+    let line = format!(
+        "cargo build {how} --workspace --bin {} --bin {}",
+        names[0], names[1]
+    );
+    let [netflume, bench] = cargo_executables(&mut command(&line), names)?;
+    run(command(&bench.to_string_lossy())
+        .env("NETFLUME_BIN", netflume)
+        .args(args))
 }
 
 fn collector(config: &str) -> Result<()> {
