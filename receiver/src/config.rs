@@ -173,6 +173,10 @@ pub fn parse(
             config.exporters.otlp_grpc.get_or_insert_default();
         }
     }
+    if !applied.is_set("extensions") && config.receivers.cilium.is_some() {
+        // As beside a Cilium agent: a local socket that `hubble observe` can be pointed at.
+        config.extensions.hubble_observer.get_or_insert_default();
+    }
     let warnings = environment::apply(&mut config, variables, &applied);
     if let Some(format) = overrides.output {
         config.exporters.console.get_or_insert_default().format = format;

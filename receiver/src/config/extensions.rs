@@ -171,7 +171,7 @@ fn is_listen_endpoint(text: &str) -> bool {
 pub const ROWS: &[Row] = &[
     Row::group(
         "extensions",
-        "What others may ask of the running program. An extension runs when its key is there.",
+        "What others may ask of the running program. An extension runs when its key is there; without `extensions`, `receivers.cilium` brings `hubble_observer`.",
     ),
     Row::component(
         "extensions.health",

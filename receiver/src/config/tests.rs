@@ -239,7 +239,14 @@ fn without_a_file_the_kernel_is_shown_on_the_console() {
 
 #[test]
 fn a_component_needs_only_its_key() {
+    let config = good("receivers:\n  cilium:\nexporters:\n  console:\n");
+    assert_eq!(
+        config.extensions.hubble_observer,
+        Some(extensions::HubbleObserver::default()),
+        "the Observer API comes with the receiver"
+    );
     let config = good("receivers:\n  cilium:\nexporters:\n  console:\nextensions:\n  health:\n");
+    assert_eq!(config.extensions.hubble_observer, None);
     assert!(config.receivers.cilium.is_some() && config.receivers.ebpf.is_none());
     assert!(config.extensions.health.is_some() && config.extensions.prometheus.is_none());
 }
