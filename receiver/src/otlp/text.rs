@@ -99,6 +99,13 @@ impl Ascii {
         &self.bytes[start..start + usize::from(self.len)]
     }
 
+    /// Its characters, as text.
+    #[must_use]
+    #[inline]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
     /// Writes it behind what is there: in pieces of a fixed length, which is faster than a copy of just so many bytes.
     #[inline(always)]
     pub fn append(&self, out: &mut Vec<u8>) {
