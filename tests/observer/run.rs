@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use netflume::proto::observer::get_flows_response::ResponseTypes;
 use netflume::proto::observer::observer_client::ObserverClient;
 use netflume::proto::observer::{GetFlowsRequest, ServerStatusRequest};
 use netflume_tests::agent::Agent;
@@ -245,6 +246,15 @@ async fn what_a_slow_client_misses_is_counted_as_hubble_counts_it() -> Result<()
             "{seen} flows were seen"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // What was overtaken is found out when the client goes on.
+    loop {
+        let next = tokio::time::timeout(patience(), stream.message()).await??;
+        let response = next.context("the stream goes on")?;
+        if let Some(ResponseTypes::LostEvents(lost)) = response.response_types {
+            ensure!(lost.num_events_lost > 0, "{lost:?}");
+            break;
+        }
     }
     ensure!(running.agent.stop()?.success());
     let out = running.agent.stdout();
