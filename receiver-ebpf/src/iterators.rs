@@ -14,6 +14,8 @@ use crate::{
     tcp::{self, state},
 };
 
+/// After these, every connection that is older than the program was seen when all of our own ends were known.
+const FIRST_PASSES: u32 = 2;
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
 
@@ -80,6 +82,10 @@ fn visit(step: &Step, sk: impl Fields, control: &Control) {
         if known.owner.pid == 0 {
             owner_of(step, sk, &mut known.owner);
             known.excluded |= u8::from(own);
+        }
+        if control.pass <= FIRST_PASSES {
+            // The very first pass may have come to the other end of our own connection before it came to ours.
+            known.excluded |= u8::from(tcp::is_other_end_of_own(sk));
         }
         if known.excluded == 0 && known.pass != control.pass {
             tell(step, sk, known, control.pass);
