@@ -27,14 +27,14 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use netflume::export::exporter::{Exporter, ExporterHandle};
 use netflume::export::options::{Compression, ExporterOptions};
-use netflume::ledger::{Ledger, Stage};
-use netflume::otlp::logs::{LogsEncoder, LogsOptions};
+use netflume_core::ledger::{Ledger, Stage};
+use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 
-#[path = "shared/full_records.rs"]
+#[path = "../core/benches/shared/full_records.rs"]
 mod full_records;
 
 /// Set in the process that is the receiver.
@@ -119,7 +119,7 @@ fn run(compression: Compression, rounds: u32) -> Result<f64> {
 /// Encodes and exports all records, and waits until they are answered for.
 async fn send(
     exporter: &ExporterHandle,
-    records: &[netflume::model::netflow::NetflowRecord],
+    records: &[netflume_core::model::netflow::NetflowRecord],
     rounds: u32,
 ) {
     let mut encoder = LogsEncoder::new(LogsOptions::default());

@@ -14,16 +14,10 @@
 //! Beside the road: [`serve`] (health, Prometheus text, Observer API), the [`ledger`] in which every stage books what it
 //! received, passed on and dropped, [`config`], [`limits`] and [`telemetry`]. Only [`pipeline`] knows them all.
 
-pub mod aggregate;
 pub mod cli;
 pub mod config;
-pub mod decode;
-pub mod enrich;
+pub mod directories;
 pub mod export;
-pub mod ledger;
-pub mod limits;
-pub mod model;
-pub mod otlp;
 pub mod pipeline;
 pub mod proto;
 pub mod serve;

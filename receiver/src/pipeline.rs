@@ -24,29 +24,30 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::aggregate::exchange::ExchangeOptions;
-use crate::aggregate::hubble::HubbleMetrics;
-use crate::aggregate::selection::Selection;
 use crate::cli::{self, ReplayOptions};
 use crate::config::Config;
 use crate::config::service::Body;
-use crate::enrich::cilium::flow::{self, Flows};
-use crate::enrich::host::{self, Host};
-use crate::enrich::process::{self, ProcessDirectory};
-use crate::enrich::service;
+use crate::directories::host;
+use crate::directories::process::{self, ProcessDirectory};
 use crate::export::console::ConsoleError;
 use crate::export::console::printer::Behind;
-use crate::ledger::Ledger;
-use crate::model::resource::ResourceRef;
-use crate::otlp::logs::{LogBody, LogsOptions};
-use crate::otlp::metrics::MetricsOptions;
-use crate::otlp::semconv;
-use crate::otlp::spans::SpansOptions;
 use crate::serve::health::SourceState;
-use crate::source::BatchKind;
 use crate::source::cilium::CiliumSource;
 use crate::source::kernel::{KernelSource, Scope};
-use crate::source::replay::Reader;
+use netflume_core::aggregate::exchange::ExchangeOptions;
+use netflume_core::aggregate::hubble::HubbleMetrics;
+use netflume_core::aggregate::selection::Selection;
+use netflume_core::decode::recording::Reader;
+use netflume_core::enrich::cilium::flow::{self, Flows};
+use netflume_core::enrich::host::Host;
+use netflume_core::enrich::service;
+use netflume_core::ledger::Ledger;
+use netflume_core::model::batch::BatchKind;
+use netflume_core::model::resource::ResourceRef;
+use netflume_core::otlp::logs::{LogBody, LogsOptions};
+use netflume_core::otlp::metrics::MetricsOptions;
+use netflume_core::otlp::spans::SpansOptions;
+use netflume_core::semconv;
 
 mod cilium;
 mod directory;
@@ -77,7 +78,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = EndSignals::listen()?;
     let ledger = Arc::new(Ledger::default());
     let shell = Shell::start(config, &runtime, &ledger, Behind::Drop)?;
-    let host = Host::read(&host::Options::from_environment(cli::variable));
+    let host = host::read_host(&host::Options::from_environment(cli::variable));
     let stop = Stop::new().context("eventfd")?;
     let (ended, mut end) = tokio::sync::mpsc::channel(1);
     let ebpf = config.receivers.ebpf.as_ref().filter(|ebpf| ebpf.netflow);
@@ -336,8 +337,8 @@ fn exchange_options(config: &Config) -> exchanges::Options {
     }
 }
 
-fn series_options(config: &Config) -> crate::aggregate::series::Options {
-    crate::aggregate::series::Options {
+fn series_options(config: &Config) -> netflume_core::aggregate::series::Options {
+    netflume_core::aggregate::series::Options {
         temporality: config.metrics.temporality,
         limit: config.metrics.cardinality_limit,
         ..Default::default()

@@ -1,22 +1,5 @@
-//! The protobuf types of Hubble's APIs and of gRPC's health checks, made at build time from the schemas under `proto/`.
-//!
-//! They are the outer form only: flows live in [`crate::model`] and become these types when a client asks for them.
-
-pub mod names;
-
-/// Package `flow`: flows, filters, agent and debug events.
-#[allow(
-    missing_docs,
-    unreachable_pub,
-    unused_qualifications,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    reason = "generated code; the schemas carry the comments"
-)]
-pub mod flow {
-    tonic::include_proto!("flow");
-}
+//! The services of Hubble's APIs and of gRPC's health checks, made at build time from the schemas under `proto/`; their messages
+//! of package `flow` are [`netflume_core::proto::flow`].
 
 /// Package `observer`: the Observer service.
 #[allow(

@@ -24,12 +24,12 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::config::environment::ResourceVariables;
 use crate::config::expand::Variables;
 use crate::config::service;
-use crate::export::Signal;
 use crate::export::client::{Client, ClientError};
 use crate::export::options::{Compression, ExporterOptions, SignalOptions};
-use crate::model::metrics::Temporality;
-use crate::model::resource::{Resource, ResourceRef, Value};
-use crate::otlp::semconv::{resource, scope};
+use netflume_core::model::metrics::Temporality;
+use netflume_core::model::request::Signal;
+use netflume_core::model::resource::{Resource, ResourceRef, Value};
+use netflume_core::semconv::{resource, scope};
 
 pub mod parts;
 pub mod state;

@@ -27,11 +27,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netflume::aggregate::netflow::{FlowTable, Options};
-use netflume::decode::kernel::decode;
-use netflume::model::netflow::Identity;
-use netflume::source::Batch;
 use netflume::source::kernel::{KernelOptions, KernelSource};
+use netflume_core::aggregate::netflow::{FlowTable, Options};
+use netflume_core::decode::kernel::decode;
+use netflume_core::model::batch::Batch;
+use netflume_core::model::netflow::Identity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 

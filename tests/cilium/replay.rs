@@ -7,8 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use netflume::export::{Request, Signal, json_lines};
-use netflume::source::replay::Reader;
+use netflume::export::json_lines;
+use netflume_core::decode::recording::Reader;
+use netflume_core::model::request::{Request, Signal};
 use netflume_tests::agent::{self, Agent};
 use netflume_tests::oracle::Server;
 use netflume_tests::sink::{Message, Sink};

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use netflume::decode::cilium::{Monitor, Payload};
-use netflume::decode::gob;
+use netflume_core::decode::cilium::{Monitor, Payload};
+use netflume_core::decode::gob;
 use netflume_tests::agent::Agent;
 use netflume_tests::page::Page;
 use tempfile::TempDir;

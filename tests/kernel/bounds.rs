@@ -1,8 +1,8 @@
 //! Full maps and rings: counted, and the books balance.
 
-use netflume::ledger::Reason;
-use netflume::model::netflow::Phase;
 use netflume::source::kernel::KernelOptions;
+use netflume_core::ledger::Reason;
+use netflume_core::model::netflow::Phase;
 
 use crate::support::{Pair, Watch, options, pair};
 

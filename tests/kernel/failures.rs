@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use netflume::model::netflow::{ConnectError, ConnectionState, Phase, Role};
+use netflume_core::model::netflow::{ConnectError, ConnectionState, Phase, Role};
 
 use crate::support::{Pair, Watch, deafen, in_new_namespace, own_namespace, pair, set_option};
 

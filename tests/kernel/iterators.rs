@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use netflume::model::netflow::{Endpoint, Phase};
 use netflume::source::kernel::{KernelOptions, Pass};
+use netflume_core::model::netflow::{Endpoint, Phase};
 
 use crate::support::{Pair, Watch, in_new_namespace, options, own_namespace, pair};
 

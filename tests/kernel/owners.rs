@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use netflume::model::netflow::{Phase, Role};
 use netflume::source::kernel::KernelOptions;
+use netflume_core::model::netflow::{Phase, Role};
 use netflume_tests::wait::until;
 
 use crate::support::{Helper, Watch};

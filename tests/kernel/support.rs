@@ -6,11 +6,11 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use netflume::decode::kernel::decode;
-use netflume::ledger::{Entry, Ledger, Stage};
-use netflume::model::netflow::{ConnectionState, Endpoint, KernelEvent, Listener, Phase};
-use netflume::source::Batch;
 use netflume::source::kernel::{KernelOptions, KernelSource};
+use netflume_core::decode::kernel::decode;
+use netflume_core::ledger::{Entry, Ledger, Stage};
+use netflume_core::model::batch::Batch;
+use netflume_core::model::netflow::{ConnectionState, Endpoint, KernelEvent, Listener, Phase};
 
 /// A running source, and everything that it has said so far.
 pub(crate) struct Watch {

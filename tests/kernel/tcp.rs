@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-use netflume::model::netflow::{ConnectionState, Phase, Role};
+use netflume_core::model::netflow::{ConnectionState, Phase, Role};
 use netflume_tests::wait::until;
 
 use crate::support::{

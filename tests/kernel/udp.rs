@@ -5,7 +5,7 @@ use std::mem::zeroed;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
-use netflume::model::netflow::{ConnectionState, Endpoint, Role, Transport};
+use netflume_core::model::netflow::{ConnectionState, Endpoint, Role, Transport};
 
 use crate::support::Watch;
 

@@ -4,9 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use netflume::ledger::Stage;
-use netflume::model::cilium::CiliumEvent;
-use netflume::proto::flow::FlowFilter;
 use netflume::proto::observer::get_flows_response::ResponseTypes;
 use netflume::proto::observer::observer_client::ObserverClient;
 use netflume::proto::observer::{
@@ -14,6 +11,9 @@ use netflume::proto::observer::{
     ServerStatusRequest,
 };
 use netflume::serve::observer::{self, ObserverError, ObserverOptions, ObserverTls};
+use netflume_core::ledger::Stage;
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::proto::flow::FlowFilter;
 use netflume_tests::pki::Pki;
 use netflume_tests::wait::patience;
 use prost_types::FieldMask;

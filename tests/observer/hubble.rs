@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
 use anyhow::{Context, Result, ensure};
-use netflume::model::cilium::CiliumEvent;
-use netflume::otlp::hubble::{self, json};
 use netflume::serve::observer::{ObserverOptions, ObserverTls};
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::otlp::hubble::{self, json};
 use netflume_tests::pki::Pki;
 use netflume_tests::wait::patience;
 use serde_json::Value;

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use netflume::ledger::Ledger;
-use netflume::model::cilium::{AgentEvent, AgentNotification, CiliumEvent, DebugEvent, LostEvent};
-use netflume::model::flow::{
+use netflume::serve::observer::{self, FlowRing, ObserverOptions, RingWriter};
+use netflume_core::ledger::Ledger;
+use netflume_core::model::cilium::{
+    AgentEvent, AgentNotification, CiliumEvent, DebugEvent, LostEvent,
+};
+use netflume_core::model::flow::{
     AgentEventType, DebugEventType, DropReason, Endpoint, Ethernet, EventType, Flow, FlowType,
     Http, Ip, IpVersion, L4, L7FlowType, L7Record, Labels, Layer7, LostEventSource, Node, Pod,
     Service, Summary, TcpFlags, TraceObservationPoint, TraceReason, TrafficDirection, Verdict,
     Workload,
 };
-use netflume::serve::observer::{self, FlowRing, ObserverOptions, RingWriter};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 

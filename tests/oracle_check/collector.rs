@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use netflume::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
 use netflume::export::exporter::Exporter;
 use netflume::export::options::ExporterOptions;
-use netflume::ledger::Ledger;
-use netflume::model::resource::{Resource, ResourceRef, Value};
-use netflume::otlp::metrics::{MetricsEncoder, MetricsOptions};
-use netflume::otlp::semconv::resource;
+use netflume_core::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
+use netflume_core::ledger::Ledger;
+use netflume_core::model::resource::{Resource, ResourceRef, Value};
+use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
+use netflume_core::semconv::resource;
 use netflume_tests::collector::Collector;
 use netflume_tests::{http, wait};
 

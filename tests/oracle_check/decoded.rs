@@ -1,12 +1,12 @@
 //! A fixture's stream through netflume's decoders.
 
 use anyhow::{Result, bail};
-use netflume::decode::cilium::{Monitor, Options as DecodeOptions};
-use netflume::enrich::cilium::redaction::Redaction;
-use netflume::enrich::cilium::{Directory, Flows, Options};
-use netflume::model::cilium::CiliumEvent;
-use netflume::model::flow::Node;
-use netflume::otlp::hubble::json;
+use netflume_core::decode::cilium::{Monitor, Options as DecodeOptions};
+use netflume_core::enrich::cilium::redaction::Redaction;
+use netflume_core::enrich::cilium::{Directory, Flows, Options};
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::model::flow::Node;
+use netflume_core::otlp::hubble::json;
 use serde_json::{Value, json};
 
 use super::fixtures;

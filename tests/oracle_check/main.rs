@@ -7,7 +7,7 @@ mod differences;
 mod fixtures;
 mod metrics;
 mod named;
-#[path = "../../receiver/tests/support/cilium_world.rs"]
+#[path = "../../receiver/core/tests/support/cilium_world.rs"]
 mod world;
 
 use std::collections::BTreeMap;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use netflume::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
-use netflume::enrich::cilium::Directory;
-use netflume::model::cilium::CiliumEvent;
-use netflume::model::flow::Flow;
-use netflume::model::resource::{Resource, ResourceRef};
 use netflume::serve::exposition::{self, Format};
+use netflume_core::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
+use netflume_core::enrich::cilium::Directory;
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::model::flow::Flow;
+use netflume_core::model::resource::{Resource, ResourceRef};
 
 use super::differences::{self, Row};
 use super::{decoded, fixtures, world};

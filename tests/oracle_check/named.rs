@@ -4,8 +4,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use netflume::enrich::cilium::Directory;
-use netflume::enrich::cilium::api::{
+use netflume_core::enrich::cilium::Directory;
+use netflume_core::enrich::cilium::api::{
     Cgroups, Endpoint, Healthz, Identity, IpEntry, Lookup, ServiceEntry,
 };
 use serde::de::DeserializeOwned;

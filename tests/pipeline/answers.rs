@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use netflume::export::Signal;
 use netflume::export::options::Compression;
-use netflume::ledger::Reason;
+use netflume_core::ledger::Reason;
+use netflume_core::model::request::Signal;
 use netflume_tests::fake_collector::{FakeCollector, Reply};
 use tonic::Code;
 

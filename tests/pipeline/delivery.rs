@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use netflume::export::Signal;
 use netflume::export::options::QueueOptions;
-use netflume::ledger::{Reason, Stage};
-use netflume::otlp::logs::{LogsEncoder, LogsOptions};
+use netflume_core::ledger::{Reason, Stage};
+use netflume_core::model::request::Signal;
+use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
 use netflume_tests::fake_collector::{FakeCollector, Reply};
 use netflume_tests::wait;
 use tonic::Code;

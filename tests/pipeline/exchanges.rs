@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use netflume::source::replay::Writer;
-use netflume::source::{Batch, BatchKind};
+use netflume_core::decode::recording::Writer;
+use netflume_core::model::batch::{Batch, BatchKind};
 use netflume_tests::agent::{self, Agent};
 use netflume_tests::fake_collector::FakeCollector;
 use netflume_tests::monitor::{Messages, Monitor};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use netflume::export::exporter::{Exporter, ExporterHandle};
 use netflume::export::options::{ExporterOptions, RetryOptions};
-use netflume::export::{Request, Signal};
-use netflume::ledger::{Ledger, Reason, Stage};
-use netflume::model::netflow::{Direction, Endpoint, NetflowRecord, Process, Role, Transport};
-use netflume::model::resource::{Resource, Value};
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::netflow::{Direction, Endpoint, NetflowRecord, Process, Role, Transport};
+use netflume_core::model::request::{Request, Signal};
+use netflume_core::model::resource::{Resource, Value};
 use netflume_tests::wait;
 use opentelemetry_proto::tonic::collector::{
     logs::v1::ExportLogsServiceRequest, metrics::v1::ExportMetricsServiceRequest,

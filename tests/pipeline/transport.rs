@@ -4,9 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use netflume::export::Signal;
 use netflume::export::exporter::Exporter;
 use netflume::export::options::{Compression, ExporterOptions, Headers, SignalOptions};
+use netflume_core::model::request::Signal;
 use netflume_tests::fake_collector::FakeCollector;
 use netflume_tests::pki::Pki;
 use netflume_tests::wait;

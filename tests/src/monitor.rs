@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use netflume::decode::gob;
+use netflume_core::decode::gob;
 
 use crate::wait;
 

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::aggregate::hubble::HubbleOptions;
-use crate::aggregate::selection::SelectionOptions;
 use crate::config::Config;
 use crate::config::schema::Row;
 use crate::config::value::Limits;
-use crate::enrich::cilium::redaction::Redaction;
+use netflume_core::aggregate::hubble::HubbleOptions;
+use netflume_core::aggregate::selection::SelectionOptions;
+use netflume_core::enrich::cilium::redaction::Redaction;
 
 /// `receivers.cilium`: events of the Cilium agent.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,9 @@
 //! What a user may write under `receivers.cilium`, and what each mistake is answered with.
 
-use crate::aggregate::hubble::{HubbleOptions, MetricOptions};
 use crate::config::cilium::Cilium;
 use crate::config::schema::File;
 use crate::config::{Overrides, parse};
+use netflume_core::aggregate::hubble::{HubbleOptions, MetricOptions};
 
 fn read(keys: &str) -> Result<Cilium, String> {
     let text = format!("receivers:\n  cilium:\n{keys}");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
-use crate::export::Signal;
 use crate::export::options::{
     Compression, ExporterOptions, Headers, KeepaliveOptions, QueueOptions, RetryOptions,
     SignalOptions, Sizer, TlsOptions,
 };
-use crate::otlp::request::MAX_REQUEST_BYTES;
+use netflume_core::model::request::Signal;
+use netflume_core::otlp::request::MAX_REQUEST_BYTES;
 
 /// `exporters.otlp_grpc`.
 #[derive(Clone, Debug, PartialEq)]

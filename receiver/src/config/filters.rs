@@ -6,11 +6,11 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Number, Value};
 
-use crate::aggregate::flow_filter::FlowFilters;
 use crate::config::tree::Node;
 use crate::config::value::{Allowed, Limits, Mismatch, Setting, nearest};
-use crate::proto::flow::FlowFilter;
-use crate::proto::names;
+use netflume_core::aggregate::flow_filter::FlowFilters;
+use netflume_core::proto::flow::FlowFilter;
+use netflume_core::proto::names;
 
 /// What stands in the list, in words.
 const FORM: &str =
@@ -84,7 +84,7 @@ fn field(name: &str, node: &Node) -> Result<Value, Mismatch> {
         let filter = read.map_err(|why| unknown_word(name, node, &why).at(n))?;
         match FlowFilters::compile(&[filter], &[]) {
             // Whether it goes with the other fields is asked when they are all there.
-            Ok(_) | Err(crate::aggregate::flow_filter::FilterError::NotL7 { .. }) => {}
+            Ok(_) | Err(netflume_core::aggregate::flow_filter::FilterError::NotL7 { .. }) => {}
             Err(error) => return Err(reason(node, error.to_string()).at(n)),
         }
         if let Value::Array(one) = one {

@@ -1,12 +1,12 @@
 //! `receivers.cilium.metrics`: Hubble's own syntax, or the form of its dynamic metrics configuration, checked plugin by plugin.
 
-use crate::aggregate::hubble::{
-    ContextOption, HubbleMetrics, HubbleOptions, MetricOptions, OptionError,
-};
 use crate::config::filters::{filters, json, known_key, reason};
 use crate::config::tree::Node;
 use crate::config::units::show_text;
 use crate::config::value::{Allowed, Limits, Mismatch, Setting, nearest};
+use netflume_core::aggregate::hubble::{
+    ContextOption, HubbleMetrics, HubbleOptions, MetricOptions, OptionError,
+};
 
 /// What stands in the list, in words.
 const FORM: &str = "a list of metrics in Hubble's syntax, such as `[\"drop:sourceContext=pod;destinationContext=pod\", tcp]`, or of maps with \

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::aggregate::netflow::{GroupBy, Options};
 use crate::config::Config;
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
-use crate::enrich::process;
+use crate::directories::process;
 use crate::source::kernel::{KernelOptions, Scope};
+use netflume_core::aggregate::netflow::{GroupBy, Options};
 
 /// `receivers.ebpf`: connections of the running kernel.
 #[derive(Clone, Debug, PartialEq)]

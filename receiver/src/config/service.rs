@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
-use crate::model::metrics::Temporality;
+use netflume_core::model::metrics::Temporality;
 
 /// `logs`: log records of all receivers.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

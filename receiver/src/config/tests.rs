@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::exporters::Format;
 use crate::config::schema::{Kind, rows};
-use crate::export::Signal;
 use crate::export::options::Compression;
-use crate::model::metrics::Temporality;
+use netflume_core::model::metrics::Temporality;
+use netflume_core::model::request::Signal;
 
 fn none(_: &str) -> Option<String> {
     None

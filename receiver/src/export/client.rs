@@ -18,11 +18,11 @@ use tonic::transport::{self, Channel};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::export::Signal;
 use crate::export::endpoint::{Endpoint, EndpointError};
 use crate::export::options::{Headers, KeepaliveOptions, SignalOptions, TlsOptions};
 use crate::export::pack::Packed;
 use crate::export::tls::{self, TlsError};
+use netflume_core::model::request::Signal;
 
 /// A new connection is made after this time, so that names are resolved anew and load moves to Collectors that came later.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);

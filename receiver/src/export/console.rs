@@ -12,9 +12,10 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
-use crate::export::{Request, json_lines};
-use crate::ledger::{Ledger, Reason, Stage};
-use crate::model::netflow::NetflowRecord;
+use crate::export::json_lines;
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::netflow::NetflowRecord;
+use netflume_core::model::request::Request;
 
 mod line;
 pub mod printer;

@@ -13,8 +13,8 @@ use crate::export::queue::{Held, Lease, Queue};
 use crate::export::retry::{self, Backoff, Verdict};
 use crate::export::split;
 use crate::export::status::{EndpointStatus, Reporter};
-use crate::export::{Request, Signal};
-use crate::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::request::{Request, Signal};
 
 /// Starts exporters.
 #[derive(Debug)]

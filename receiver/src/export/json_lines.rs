@@ -8,7 +8,7 @@ use prost::Message;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::export::{Request, Signal};
+use netflume_core::model::request::{Request, Signal};
 
 /// Why there is no line.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::export::Signal;
-use crate::otlp::request::MAX_REQUEST_BYTES;
+use netflume_core::model::request::Signal;
+use netflume_core::otlp::request::MAX_REQUEST_BYTES;
 
 /// The OTLP exporter.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use bytes::Bytes;
 
 use crate::export::options::Compression;
-use crate::export::{Request, Signal};
+use netflume_core::model::request::{Request, Signal};
 
 /// gzip's fastest level: on log records twice the speed of its default for a tenth more bytes.
 const GZIP_LEVEL: u32 = 1;

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::export::Signal;
 use crate::export::options::{QueueOptions, Sizer};
 use crate::export::pack::Packed;
-use crate::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::request::Signal;
 
 /// The queue. Shared by reference.
 #[derive(Debug)]
@@ -255,9 +255,9 @@ impl Drop for Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::export::Request;
     use crate::export::options::Compression;
     use bytes::Bytes;
+    use netflume_core::model::request::Request;
 
     fn queue(options: &QueueOptions) -> (Arc<Queue>, Arc<Ledger>) {
         let ledger = Arc::new(Ledger::default());

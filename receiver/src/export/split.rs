@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 
-use crate::export::{Request, Signal};
+use netflume_core::model::request::{Request, Signal};
 
 /// The two halves, by items. None when there is only one item, or the bytes make no sense.
 pub(crate) fn halves(request: &Request) -> Option<(Request, Request)> {

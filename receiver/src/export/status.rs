@@ -7,10 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tonic::Code;
 
-use crate::export::Signal;
 use crate::export::client::Failure;
 use crate::export::endpoint::Endpoint;
 use crate::export::queue::Held;
+use netflume_core::model::request::Signal;
 
 /// A line of one kind about one receiver stands at most once in this time.
 const SAID_ONCE_IN: Duration = Duration::from_secs(60);

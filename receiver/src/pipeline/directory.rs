@@ -4,12 +4,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 
-use crate::enrich::cilium::api::Endpoint as ApiEndpoint;
-use crate::enrich::cilium::api::Identity as ApiIdentity;
-use crate::enrich::cilium::update::{self, Refresh};
-use crate::enrich::cilium::{Directory, Table};
-use crate::model::cilium::{AgentEvent, AgentNotification};
-use crate::model::flow::{Endpoint, Flow};
+use netflume_core::enrich::cilium::api::Endpoint as ApiEndpoint;
+use netflume_core::enrich::cilium::api::Identity as ApiIdentity;
+use netflume_core::enrich::cilium::update::{self, Refresh};
+use netflume_core::enrich::cilium::{Directory, Table};
+use netflume_core::model::cilium::{AgentEvent, AgentNotification};
+use netflume_core::model::flow::{Endpoint, Flow};
 
 mod fetch;
 

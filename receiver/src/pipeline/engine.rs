@@ -4,23 +4,23 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::aggregate::netflow::{self, FlowTable};
-use crate::aggregate::network_metrics::NetworkMetrics;
-use crate::aggregate::series;
 use crate::config::exporters::Format;
-use crate::decode::kernel;
-use crate::enrich::process::ProcessDirectory;
+use crate::directories::process::ProcessDirectory;
 use crate::export::console::printer::Printer;
 use crate::export::console::{ConsoleError, Line};
 use crate::export::exporter::ExporterHandle;
-use crate::export::{Request, Signal};
-use crate::ledger::{Ledger, Reason, Stage};
-use crate::model::metrics::ResourceMetrics;
-use crate::model::netflow::NetflowRecord;
-use crate::model::resource::ResourceRef;
-use crate::otlp::logs::{LogsEncoder, LogsOptions};
-use crate::otlp::metrics::{MetricsEncoder, MetricsOptions};
-use crate::source::{Batch, BatchKind};
+use netflume_core::aggregate::netflow::{self, FlowTable};
+use netflume_core::aggregate::network_metrics::NetworkMetrics;
+use netflume_core::aggregate::series;
+use netflume_core::decode::kernel;
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::batch::{Batch, BatchKind};
+use netflume_core::model::metrics::ResourceMetrics;
+use netflume_core::model::netflow::NetflowRecord;
+use netflume_core::model::request::{Request, Signal};
+use netflume_core::model::resource::ResourceRef;
+use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
+use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
 
 /// Lines that are handed over at once.
 const LINES_MAX: usize = 1024;

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use crate::aggregate::exchange::owner::Owners;
-use crate::aggregate::exchange::red::ExchangeMetrics;
-use crate::aggregate::exchange::{Exchange, ExchangeOptions, Exchanges, Outcome, said, span};
-use crate::aggregate::series;
-use crate::export::Signal;
 use crate::export::console::ConsoleError;
-use crate::ledger::{Ledger, Reason, Stage};
-use crate::model::flow::Flow;
-use crate::model::metrics::ResourceMetrics;
-use crate::model::resource::ResourceRef;
-use crate::otlp::spans::{SpansEncoder, SpansOptions};
 use crate::pipeline::engine::Sinks;
+use netflume_core::aggregate::exchange::owner::Owners;
+use netflume_core::aggregate::exchange::red::ExchangeMetrics;
+use netflume_core::aggregate::exchange::{
+    Exchange, ExchangeOptions, Exchanges, Outcome, said, span,
+};
+use netflume_core::aggregate::series;
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::flow::Flow;
+use netflume_core::model::metrics::ResourceMetrics;
+use netflume_core::model::request::Signal;
+use netflume_core::model::resource::ResourceRef;
+use netflume_core::otlp::spans::{SpansEncoder, SpansOptions};
 
 /// Settings of what becomes of exchanges.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use crate::ledger::Ledger;
 use crate::serve::health::{Health, SourceState};
+use crate::source::clock;
 use crate::source::kernel::{KernelOptions, KernelSource, SourceError};
-use crate::source::{Batch, BatchKind, clock};
+use netflume_core::ledger::Ledger;
+use netflume_core::model::batch::{Batch, BatchKind};
 
 /// Name of the source: its configuration key.
 pub(super) const EBPF: &str = "ebpf";

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::Ledger;
-use crate::model::cilium::{CiliumEvent, LostEvent};
-use crate::model::flow::{LostEventSource, Node};
 use crate::serve::observer::{self, FlowRing, ObserverError, ObserverOptions, RingWriter};
+use netflume_core::ledger::Ledger;
+use netflume_core::model::cilium::{CiliumEvent, LostEvent};
+use netflume_core::model::flow::{LostEventSource, Node};
 
 /// Name in messages: its configuration key.
 const KEY: &str = "extensions.hubble_observer";

@@ -14,16 +14,16 @@ use tokio::sync::mpsc;
 
 use crate::cli::{self, RecordOptions};
 use crate::config::Config;
-use crate::ledger::Ledger;
 use crate::pipeline::live::{self, Stop};
 use crate::pipeline::{EndSignals, runtime, say};
 use crate::serve::health::Health;
-use crate::source::Batch;
 use crate::source::cilium::CiliumSource;
 use crate::source::kernel::KernelSource;
-use crate::source::replay::Writer;
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
+use netflume_core::decode::recording::Writer;
+use netflume_core::ledger::Ledger;
+use netflume_core::model::batch::Batch;
 
 /// What was read waits at most this long for the file while nothing more comes.
 const IDLE: Duration = Duration::from_secs(1);

@@ -12,15 +12,15 @@ use crate::config::exporters::{Format, OtlpGrpc};
 use crate::export::console::printer::{Behind, Printing};
 use crate::export::console::{Console, ConsoleError, ConsoleOptions};
 use crate::export::exporter::{Exporter, ExporterHandle};
-use crate::ledger::{Ledger, Reason, Stage};
-use crate::model::metrics::ResourceMetrics;
-use crate::model::resource::ResourceRef;
 use crate::pipeline::engine::Sinks;
 use crate::serve::health::{Health, HealthHandler};
 use crate::serve::http::Server;
 use crate::serve::metrics::{MetricsHandler, Registry};
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::metrics::ResourceMetrics;
+use netflume_core::model::resource::ResourceRef;
 
 /// For the last line at least, when the exporter took all the time.
 const LAST_LINE: Duration = Duration::from_millis(500);

@@ -11,11 +11,11 @@ use std::fmt::Write as _;
 
 use hashbrown::HashMap;
 
-use crate::model::metrics::{
+use netflume_core::model::metrics::{
     AttributeValue, Attributes, Data, Number, ResourceMetrics, Temporality,
 };
-use crate::model::resource::{Resource, Value};
-use crate::otlp::semconv;
+use netflume_core::model::resource::{Resource, Value};
+use netflume_core::semconv;
 
 mod names;
 
@@ -92,7 +92,7 @@ pub fn write(metrics: &[ResourceMetrics], own: &Resource, format: Format) -> Str
 
 fn collect(
     families: &mut BTreeMap<String, Family>,
-    metric: &crate::model::metrics::Metric,
+    metric: &netflume_core::model::metrics::Metric,
     target: &str,
 ) {
     let (kind, samples): (_, Vec<(&Attributes, Sample)>) = match &metric.data {
@@ -159,7 +159,7 @@ fn collect(
     }
 }
 
-fn numbers(points: &[crate::model::metrics::NumberPoint]) -> Vec<(&Attributes, Sample)> {
+fn numbers(points: &[netflume_core::model::metrics::NumberPoint]) -> Vec<(&Attributes, Sample)> {
     points
         .iter()
         .filter(|point| !point.no_recorded_value)

@@ -7,14 +7,14 @@ use ::http::header::ACCEPT;
 use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
 
-use crate::model::metrics::{
-    AttributeValue, Data, HistogramPoint, Metric, Number, NumberPoint, ResourceMetrics, Temporality,
-};
-use crate::model::resource::{ResourceRef, Value};
-use crate::otlp::semconv::hubble::metric as hubble;
-use crate::otlp::semconv::scope;
 use crate::serve::exposition::{self, Format};
 use crate::serve::http::{Answer, Handler};
+use netflume_core::model::metrics::{
+    AttributeValue, Data, HistogramPoint, Metric, Number, NumberPoint, ResourceMetrics, Temporality,
+};
+use netflume_core::model::resource::{ResourceRef, Value};
+use netflume_core::semconv::hubble::metric as hubble;
+use netflume_core::semconv::scope;
 
 /// Gives cumulative metrics at the moment of the call. Called from the server's thread: it must not wait for the pipeline.
 pub type Source = Arc<dyn Fn() -> Vec<ResourceMetrics> + Send + Sync>;

@@ -15,12 +15,13 @@ use std::sync::mpsc::{
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::decode::cilium::Monitor;
-use crate::decode::gob::{self, GobError};
 use crate::export::retry::chance;
-use crate::ledger::{Ledger, Reason, Stage};
 use crate::serve::health::{Health, SourceState};
-use crate::source::{Batch, BatchKind, clock};
+use crate::source::clock;
+use netflume_core::decode::cilium::Monitor;
+use netflume_core::decode::gob::{self, GobError};
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::batch::{Batch, BatchKind};
 
 /// Name of the source: its configuration key.
 pub const CILIUM: &str = "cilium";

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 
 use super::*;
-use crate::decode::cilium::Payload;
+use netflume_core::decode::cilium::Payload;
 
 const STREAM: &[u8] = include_bytes!("../../../tests/fixtures/cilium/1.19.4/trace.gob");
 

@@ -4,8 +4,6 @@
 //! [`KernelSource::collect`] also asks the kernel for every open connection, once an interval. Nothing is attached exclusively,
 //! and everything is detached when the source is dropped or the process dies.
 
-pub mod btf;
-
 mod hooks;
 mod load;
 mod missed;
@@ -21,9 +19,10 @@ use aya::{Ebpf, Pod};
 use netflume_ebpf::{Control, counter};
 use thiserror::Error;
 
-use crate::decode::kernel::records;
-use crate::ledger::{Ledger, Reason, Stage};
-use crate::source::{Batch, BatchKind, clock};
+use crate::source::clock;
+use netflume_core::decode::kernel::records;
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::batch::{Batch, BatchKind};
 
 pub use hooks::{Hook, HookState, KernelReport};
 pub use probe::probe;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::export::exporter::ExporterHandle;
-use crate::model::metrics::{AttributeValue, Attributes, Number};
-use crate::model::resource::Value;
-use crate::otlp::semconv::own;
 use crate::serve::health::{Health, SourceState};
 use crate::telemetry::state::{Definition, Kind, Reading};
+use netflume_core::model::metrics::{AttributeValue, Attributes, Number};
+use netflume_core::model::resource::Value;
+use netflume_core::semconv::own;
 
 /// What the export queue holds: requests and bytes.
 #[must_use]
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::export::exporter::Exporter;
     use crate::export::options::ExporterOptions;
-    use crate::ledger::Ledger;
+    use netflume_core::ledger::Ledger;
 
     #[tokio::test]
     async fn an_empty_queue_and_a_failed_source_are_told() {

@@ -6,12 +6,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
-use crate::ledger::{Entry, Ledger, Stage};
-use crate::model::metrics::{
+use netflume_core::ledger::{Entry, Ledger, Stage};
+use netflume_core::model::metrics::{
     AttributeValue, Attributes, Data, Metric, Number, NumberPoint, ResourceMetrics, Temporality,
 };
-use crate::model::resource::{ResourceRef, Value};
-use crate::otlp::semconv::{own, scope};
+use netflume_core::model::resource::{ResourceRef, Value};
+use netflume_core::semconv::{own, scope};
 
 /// A value and its attributes.
 pub type Reading = (Attributes, Number);
@@ -91,7 +91,7 @@ impl SelfState {
             own::DROPPED,
             "Items that a stage did not pass on, by reason.",
             |entry| {
-                let dropped = |(reason, n): &(crate::ledger::Reason, u64)| {
+                let dropped = |(reason, n): &(netflume_core::ledger::Reason, u64)| {
                     let mut attributes = vec![(own::REASON, text(reason.as_str()))];
                     attributes.extend(stage(entry));
                     (attributes, count(*n))
@@ -345,8 +345,8 @@ fn resident_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Reason;
     use crate::serve::exposition::{Format, write};
+    use netflume_core::ledger::Reason;
 
     #[test]
     fn the_books_and_the_process_are_told() {

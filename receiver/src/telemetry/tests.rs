@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::export::options::Headers;
-use crate::ledger::{Ledger, Stage};
+use netflume_core::ledger::{Ledger, Stage};
 
 #[derive(Clone, Default)]
 struct Collector {

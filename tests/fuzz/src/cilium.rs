@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use netflume::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
-use netflume::decode::cilium::agent::{Notification, agent_event};
-use netflume::decode::cilium::{self, Definitions, Monitor, Options, Payload};
-use netflume::decode::gob::{self, Types};
-use netflume::enrich::cilium::{Directory, Flows, LocalEndpoint, labels, update};
-use netflume::model::cilium::CiliumEvent;
-use netflume::model::flow::{Node, Service, message_type};
-use netflume::otlp::hubble::json;
+use netflume_core::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
+use netflume_core::decode::cilium::agent::{Notification, agent_event};
+use netflume_core::decode::cilium::{self, Definitions, Monitor, Options, Payload};
+use netflume_core::decode::gob::{self, Types};
+use netflume_core::enrich::cilium::{Directory, Flows, LocalEndpoint, labels, update};
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::model::flow::{Node, Service, message_type};
+use netflume_core::otlp::hubble::json;
 
 /// The agents whose layouts differ, and an unknown one.
 const AGENTS: &[Option<(u16, u16)>] = &[

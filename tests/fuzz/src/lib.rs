@@ -7,11 +7,11 @@ pub mod cilium;
 pub mod seeds;
 
 use netflume::config::{self, Loaded, Overrides, Problems, print, schema::File};
-use netflume::decode::kernel;
-use netflume::decode::packet::{self, Start};
-use netflume::model::flow::TunnelProtocol;
-use netflume::source::kernel::btf::{Btf, Kind};
-use netflume::source::replay::{Reader, Writer};
+use netflume_core::decode::btf::{Btf, Kind};
+use netflume_core::decode::kernel;
+use netflume_core::decode::packet::{self, Start};
+use netflume_core::decode::recording::{Reader, Writer};
+use netflume_core::model::flow::TunnelProtocol;
 use netflume_ebpf::Header;
 
 /// A target: its name, and what it does with the bytes.
@@ -155,13 +155,13 @@ mod tests {
             }
         }
         let btf = |seed: &Vec<u8>| {
-            let btf = netflume::source::kernel::btf::Btf::parse(seed).unwrap();
+            let btf = netflume_core::decode::btf::Btf::parse(seed).unwrap();
             btf.offset("outer", "a.b") == Some(12)
         };
         assert!(seeds::of("btf").unwrap().iter().all(btf));
         let record = |seed: &Vec<u8>| {
             let mut good = 0;
-            netflume::decode::kernel::decode(seed, |event| good += u64::from(event.is_ok()));
+            netflume_core::decode::kernel::decode(seed, |event| good += u64::from(event.is_ok()));
             good == 2
         };
         assert!(seeds::of("kernel_record").unwrap().iter().all(record));

@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use netflume::config::{Config, print};
-use netflume::decode::cilium::agent::Notification;
-use netflume::decode::cilium::{self, Definitions, Event, Monitor, Options, Payload};
-use netflume::model::flow::message_type;
+use netflume_core::decode::cilium::agent::Notification;
+use netflume_core::decode::cilium::{self, Definitions, Event, Monitor, Options, Payload};
+use netflume_core::model::flow::message_type;
 use netflume_ebpf::{ConnectionRecord, Header, ListenerRecord, kind, phase, transport};
 use zerocopy::IntoBytes;
 

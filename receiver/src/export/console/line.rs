@@ -1,6 +1,6 @@
 //! A record to the cells of one line: who, from where to where, how much, what else.
 
-use crate::model::netflow::{ConnectError, Direction, Endpoint, NetflowRecord, Transport};
+use netflume_core::model::netflow::{ConnectError, Direction, Endpoint, NetflowRecord, Transport};
 
 /// Characters of the name in the WHO column.
 const NAME_WIDTH: usize = 15;

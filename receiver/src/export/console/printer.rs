@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::export::Request;
 use crate::export::console::{Console, ConsoleError, Line};
-use crate::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::request::Request;
 
 /// Hand-overs that wait for the writer.
 const WAITING_MAX: usize = 1024;

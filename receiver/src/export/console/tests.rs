@@ -4,7 +4,7 @@ use std::slice;
 use std::sync::Mutex;
 
 use super::*;
-use crate::model::netflow::{ConnectError, Direction, Process, Role, Transport};
+use netflume_core::model::netflow::{ConnectError, Direction, Process, Role, Transport};
 
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);

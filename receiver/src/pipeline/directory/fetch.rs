@@ -14,14 +14,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Change;
-use crate::enrich::cilium::api::{
-    Cgroups, Endpoint, Healthz, Identity, IpEntry, Lookup, ServiceEntry,
-};
-use crate::enrich::cilium::update::Refresh;
-use crate::enrich::cilium::{Directory, Table};
 use crate::export::retry::chance;
 use crate::source::cilium_api::{AgentApi, ApiError, ApiLimits};
 use crate::source::{clock, links};
+use netflume_core::enrich::cilium::api::{
+    Cgroups, Endpoint, Healthz, Identity, IpEntry, Lookup, ServiceEntry,
+};
+use netflume_core::enrich::cilium::update::Refresh;
+use netflume_core::enrich::cilium::{Directory, Table};
 
 /// Where our own interfaces are listed.
 const LINKS: &str = "/sys/class/net";

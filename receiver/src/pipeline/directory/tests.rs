@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
-use crate::decode::cilium::agent::{Notification, agent_event};
+use netflume_core::decode::cilium::agent::{Notification, agent_event};
 
 const FIXTURES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -258,7 +258,7 @@ fn an_endpoint_that_is_gone_stays_known_for_a_minute() {
     for (id, text) in [(7, "10.0.0.7"), (8, "10.0.0.8")] {
         names
             .directory
-            .set_endpoint(crate::enrich::cilium::LocalEndpoint {
+            .set_endpoint(netflume_core::enrich::cilium::LocalEndpoint {
                 id,
                 addresses: address(text).into_iter().collect(),
                 ..Default::default()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::metrics::{HistogramPoint, Metric, NumberPoint};
+use netflume_core::model::metrics::{HistogramPoint, Metric, NumberPoint};
 
 fn point(attributes: Attributes, value: Number) -> NumberPoint {
     NumberPoint {

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::model::flow::texts::{bpf_file_name, dns_type_name};
-use crate::model::flow::{self as model, L7Record, address_text, summary};
-use crate::model::uuid::Uuid;
-use crate::proto::flow::{self as proto, layer4, layer7};
+use netflume_core::model::flow::texts::{bpf_file_name, dns_type_name};
+use netflume_core::model::flow::{self as model, L7Record, address_text, summary};
+use netflume_core::model::uuid::Uuid;
+use netflume_core::proto::flow::{self as proto, layer4, layer7};
 
 /// The whole flow.
 pub(super) fn flow(flow: &model::Flow, node: &model::Node) -> proto::Flow {

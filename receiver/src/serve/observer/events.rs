@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use super::convert::{address, endpoint, texts, timestamp};
-use crate::model::cilium::{self as model, AgentNotification};
-use crate::model::flow::LostEventSource;
-use crate::otlp::hubble::debug_text;
-use crate::proto::flow::agent_event::Notification;
-use crate::proto::flow::{self as proto};
+use netflume_core::model::cilium::{self as model, AgentNotification};
+use netflume_core::model::flow::LostEventSource;
+use netflume_core::otlp::hubble::debug_text;
+use netflume_core::proto::flow::agent_event::Notification;
+use netflume_core::proto::flow::{self as proto};
 
 /// Events that were lost before we saw them.
 pub(super) fn lost(lost: &model::LostEvent) -> proto::LostEvent {

@@ -11,7 +11,7 @@ use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_va
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 
-use crate::proto::flow::Flow;
+use netflume_core::proto::flow::Flow;
 
 /// The schemas as the compiler in `build/proto.rs` saw them.
 static SCHEMAS: LazyLock<FileDescriptorSet> = LazyLock::new(|| {
@@ -153,7 +153,7 @@ fn find(name: &str) -> Option<&'static DescriptorProto> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::flow::{Endpoint, Layer4, Tcp, TcpFlags, Workload, layer4::Protocol};
+    use netflume_core::proto::flow::{Endpoint, Layer4, Tcp, TcpFlags, Workload, layer4::Protocol};
 
     fn masked(paths: &[&str], flow: Flow) -> Flow {
         let paths: Vec<_> = paths.iter().map(|&path| path.to_owned()).collect();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use super::ring::{FlowRing, Read};
-use crate::model::cilium::CiliumEvent;
+use netflume_core::model::cilium::CiliumEvent;
 
 /// How long a namespace is remembered after it was seen.
 const MEMORY_NS: u64 = 3_600_000_000_000;
@@ -75,7 +75,7 @@ impl Namespaces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flow::{Endpoint, Flow, Pod};
+    use netflume_core::model::flow::{Endpoint, Flow, Pod};
 
     fn flow(namespace: &str, time_ns: u64) -> CiliumEvent {
         let pod = Pod {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::ring::{Chunk, FlowRing};
-use crate::model::cilium::CiliumEvent;
+use netflume_core::model::cilium::CiliumEvent;
 
 /// The common part of the three streaming requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -147,9 +147,9 @@ fn unix_ns(field: &str, time: prost_types::Timestamp) -> Result<i128, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::cilium::LostEvent;
-    use crate::model::flow::{Flow, Verdict};
     use crate::serve::observer::ring::ring;
+    use netflume_core::model::cilium::LostEvent;
+    use netflume_core::model::flow::{Flow, Verdict};
 
     /// Flows at 10, 20, …, 100; every second one is dropped; after 50 a loss.
     fn filled() -> FlowRing {

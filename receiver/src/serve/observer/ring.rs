@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use tokio::sync::watch;
 
-use crate::ledger::{Ledger, Reason, Stage};
-use crate::model::cilium::CiliumEvent;
-use crate::model::flow::Node;
+use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::model::flow::Node;
 
 /// Events after which a chunk is published without being asked for.
 const CHUNK: usize = 256;
@@ -280,7 +280,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::flow::Flow;
+    use netflume_core::model::flow::Flow;
 
     fn flow(time_ns: u64) -> CiliumEvent {
         CiliumEvent::Flow(Flow {

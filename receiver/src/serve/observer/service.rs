@@ -13,13 +13,13 @@ use super::namespaces::Namespaces;
 use super::range::{Place, Range, time_ns};
 use super::ring::{FlowRing, Read};
 use super::{convert, events};
-use crate::aggregate::flow_filter::FlowFilters;
-use crate::model::cilium::CiliumEvent;
-use crate::model::flow::Node;
 use crate::proto::observer::get_flows_response::ResponseTypes;
 use crate::proto::observer::observer_server::Observer;
 use crate::proto::observer::{self as proto};
 use crate::proto::relay::NodeState;
+use netflume_core::aggregate::flow_filter::FlowFilters;
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::model::flow::Node;
 
 /// Responses that wait for one client; a client that is slower holds up nobody but itself.
 const RESPONSES: usize = 64;

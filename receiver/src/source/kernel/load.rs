@@ -7,12 +7,12 @@ use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use netflume_ebpf::{ABSENT, Control, Offsets, Settings};
 
-use super::btf::{Btf, Kind};
 use super::hooks::{Hook, HookState, KernelReport};
 use super::pass::Passes;
 use super::probe::{self, probe};
 use super::udp::{self, Udp};
 use super::{ControlWords, KernelOptions, Scope, SourceError};
+use netflume_core::decode::btf::{Btf, Kind};
 
 const SET_STATE: &str = "inet_sock_set_state";
 pub(super) const SET_STATE_HOOK: &str = "tp_btf/inet_sock_set_state";

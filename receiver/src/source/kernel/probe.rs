@@ -2,10 +2,10 @@
 
 use rustix::system::uname;
 
-use super::btf::{Btf, Kind};
 use super::hooks::{Hook, HookState, KernelReport};
 use super::{KernelOptions, SourceError};
 use super::{load, pass};
+use netflume_core::decode::btf::{Btf, Kind};
 
 /// Where the kernel shows its own BTF.
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";

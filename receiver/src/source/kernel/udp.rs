@@ -11,9 +11,9 @@ use netflume_ebpf::{UdpFlow, UdpKey, phase};
 use zerocopy::IntoBytes;
 
 use super::SourceError;
-use super::btf::Kind;
 use super::hooks::{HookState, KernelReport};
 use super::load::{map, refusal, settle};
+use netflume_core::decode::btf::Kind;
 
 /// The first choice, all three or none: one program a call, and the peer of every call.
 const TRAMPOLINES: [(&str, &str); 3] = [

@@ -1,6 +1,0 @@
-//! Bytes to events: pure, total, bounded.
-
-pub mod cilium;
-pub mod gob;
-pub mod kernel;
-pub mod packet;

@@ -1,0 +1,5 @@
+//! Watchers of what the host knows of its processes; they fill what [`netflume_core::enrich`] looks up.
+
+pub mod cgroups;
+pub mod host;
+pub mod process;

@@ -1,9 +1,0 @@
-//! Plain data that every stage shares; no behaviour beyond conversions.
-
-pub mod cilium;
-pub mod flow;
-pub mod metrics;
-pub mod netflow;
-pub mod resource;
-pub mod span;
-pub mod uuid;
