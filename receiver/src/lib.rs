@@ -1,25 +1,23 @@
 //! What the network really did, as OpenTelemetry.
 //!
-//! One road for every source; the modules stand in the order in which data meets them:
+//! The shell around [`netflume_core`]; the modules stand in the order in which data meets them:
 //!
 //! | module | turns | into |
 //! | --- | --- | --- |
-//! | [`source`] | sockets, kernel maps and rings, recorded files | batches of bytes |
-//! | [`decode`] | bytes | events of [`model`] |
-//! | [`enrich`] | an event | who it was: process, container, host, identity |
-//! | [`aggregate`] | events, now | records and metric points |
-//! | [`otlp`] | records and points | protobuf requests |
+//! | [`receivers`] | sockets, kernel maps and rings | batches of bytes, and through [`netflume_core`] requests |
+//! | [`directories`] | `/proc`, cgroups, agents' APIs | what events are enriched from |
 //! | [`export`] | requests | what the Collector accepted; or lines on the console |
 //!
-//! Beside the road: [`serve`] (health, Prometheus text, Observer API), the [`ledger`] in which every stage books what it
-//! received, passed on and dropped, [`config`], [`limits`] and [`telemetry`]. Only [`pipeline`] knows them all.
+//! Beside it: [`serve`] (health, Prometheus text, Observer API), [`config`], [`cli`] and [`telemetry`]. Only [`pipeline`] knows them
+//! all.
 
 pub mod cli;
 pub mod config;
 pub mod directories;
 pub mod export;
 pub mod pipeline;
+pub(crate) mod platform;
 pub mod proto;
+pub mod receivers;
 pub mod serve;
-pub mod source;
 pub mod telemetry;

@@ -31,9 +31,13 @@ use crate::directories::host;
 use crate::directories::process::{self, ProcessDirectory};
 use crate::export::console::ConsoleError;
 use crate::export::console::printer::Behind;
+use crate::receivers::cilium::engine::{self as cilium, CiliumEngine};
+use crate::receivers::cilium::exchanges;
+use crate::receivers::cilium::observer::ObserverApi;
+use crate::receivers::cilium::source::CiliumSource;
+use crate::receivers::ebpf::engine::{self, Engine, Sinks};
+use crate::receivers::ebpf::source::{KernelSource, Scope};
 use crate::serve::health::SourceState;
-use crate::source::cilium::CiliumSource;
-use crate::source::kernel::{KernelSource, Scope};
 use netflume_core::aggregate::exchange::ExchangeOptions;
 use netflume_core::aggregate::hubble::HubbleMetrics;
 use netflume_core::aggregate::selection::Selection;
@@ -49,21 +53,13 @@ use netflume_core::otlp::metrics::MetricsOptions;
 use netflume_core::otlp::spans::SpansOptions;
 use netflume_core::semconv;
 
-mod cilium;
-mod directory;
-mod engine;
-mod exchanges;
-mod live;
-mod observer;
+mod driver;
 mod record;
-mod shell;
+mod services;
 
-use cilium::CiliumEngine;
-use engine::{Engine, Sinks};
-use live::Stop;
-use observer::ObserverApi;
+use driver::Stop;
 pub use record::record;
-use shell::Shell;
+use services::Services;
 
 /// Between two exports of the Cilium metrics.
 const CILIUM_INTERVAL: Duration = Duration::from_secs(10);
@@ -77,7 +73,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let _inside = runtime.enter();
     let mut signals = EndSignals::listen()?;
     let ledger = Arc::new(Ledger::default());
-    let shell = Shell::start(config, &runtime, &ledger, Behind::Drop)?;
+    let shell = Services::start(config, &runtime, &ledger, Behind::Drop)?;
     let host = host::read_host(&host::Options::from_environment(cli::variable));
     let stop = Stop::new().context("eventfd")?;
     let (ended, mut end) = tokio::sync::mpsc::channel(1);
@@ -92,7 +88,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut sources = Vec::new();
     let mut observer = None;
     if let Some(ebpf) = ebpf {
-        shell.health.source(live::EBPF, SourceState::Starting);
+        shell.health.source(driver::EBPF, SourceState::Starting);
         let options = ebpf.kernel_options();
         let source = KernelSource::start(&options, Arc::clone(&ledger));
         match &source {
@@ -111,7 +107,7 @@ pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
         let mut engine = engine(config, directory(config, &host), sinks, &ledger);
         let (health, books, stop) = (Arc::clone(&shell.health), Arc::clone(&ledger), stop.clone());
         threads.push(thread("kernel", ended.clone(), move || {
-            live::read(
+            driver::read(
                 source,
                 &options,
                 interval,
@@ -206,7 +202,7 @@ pub fn replay(config: &Config, options: &ReplayOptions) -> anyhow::Result<ExitCo
     let file = File::open(&options.file).with_context(|| path.clone())?;
     let reader = Reader::new(BufReader::new(file)).with_context(|| path.clone())?;
     let ledger = Arc::new(Ledger::default());
-    let shell = Shell::start(config, &runtime, &ledger, Behind::Wait)?;
+    let shell = Services::start(config, &runtime, &ledger, Behind::Wait)?;
     let nowhere = host::Options {
         root: Path::new("/dev/null").into(),
         proc: Path::new("/dev/null").into(),
@@ -279,7 +275,7 @@ fn cilium_engine(
     config: &Config,
     host: &Host,
     own: &ResourceRef,
-    shell: &Shell,
+    shell: &Services,
     ledger: &Arc<Ledger>,
 ) -> anyhow::Result<CiliumEngine> {
     let options = config.receivers.cilium.clone().unwrap_or_default();

@@ -27,7 +27,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use netflume::source::kernel::{KernelOptions, KernelSource};
+use netflume::receivers::ebpf::source::{KernelOptions, KernelSource};
 use netflume_core::aggregate::netflow::{FlowTable, Options};
 use netflume_core::decode::kernel::decode;
 use netflume_core::model::batch::Batch;

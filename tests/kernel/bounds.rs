@@ -1,6 +1,6 @@
 //! Full maps and rings: counted, and the books balance.
 
-use netflume::source::kernel::KernelOptions;
+use netflume::receivers::ebpf::source::KernelOptions;
 use netflume_core::ledger::Reason;
 use netflume_core::model::netflow::Phase;
 

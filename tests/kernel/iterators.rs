@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netflume::source::kernel::{KernelOptions, Pass};
+use netflume::receivers::ebpf::source::{KernelOptions, Pass};
 use netflume_core::model::netflow::{Endpoint, Phase};
 
 use crate::support::{Pair, Watch, in_new_namespace, options, own_namespace, pair};

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
-use netflume::source::kernel::KernelOptions;
+use netflume::receivers::ebpf::source::KernelOptions;
 use netflume_core::model::netflow::{Phase, Role};
 use netflume_tests::wait::until;
 

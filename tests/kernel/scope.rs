@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use netflume::source::kernel::{KernelOptions, Scope};
+use netflume::receivers::ebpf::source::{KernelOptions, Scope};
 
 use crate::support::{Helper, Watch, in_new_namespace, options, pair};
 

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use netflume::source::kernel::{KernelOptions, KernelSource};
+use netflume::receivers::ebpf::source::{KernelOptions, KernelSource};
 use netflume_core::decode::kernel::decode;
 use netflume_core::ledger::{Entry, Ledger, Stage};
 use netflume_core::model::batch::Batch;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::config::cilium::Cilium;
-use crate::source::kernel::{KernelReport, KernelSource, probe};
+use crate::receivers::ebpf::source::{KernelReport, KernelSource, probe};
 
 /// What was found about one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -231,7 +231,7 @@ fn render(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::kernel::{Hook, HookState};
+    use crate::receivers::ebpf::source::{Hook, HookState};
 
     #[test]
     fn columns_are_aligned_and_remedies_stand_below() {

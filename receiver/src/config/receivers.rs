@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
 use crate::directories::process;
-use crate::source::kernel::{KernelOptions, Scope};
+use crate::receivers::ebpf::source::{KernelOptions, Scope};
 use netflume_core::aggregate::netflow::{GroupBy, Options};
 
 /// `receivers.ebpf`: connections of the running kernel.

@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 
 use crate::cli::{self, RecordOptions};
 use crate::config::Config;
-use crate::pipeline::live::{self, Stop};
+use crate::pipeline::driver::{self, Stop};
 use crate::pipeline::{EndSignals, runtime, say};
+use crate::receivers::cilium::source::CiliumSource;
+use crate::receivers::ebpf::source::KernelSource;
 use crate::serve::health::Health;
-use crate::source::cilium::CiliumSource;
-use crate::source::kernel::KernelSource;
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
 use netflume_core::decode::recording::Writer;
@@ -101,7 +101,7 @@ pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCo
         let ledger = Arc::clone(&ledger);
         threads.push(std::thread::spawn(move || {
             let health = Health::default();
-            let read = live::read(
+            let read = driver::read(
                 Ok(source),
                 &options,
                 interval,

@@ -11,6 +11,7 @@ use netflume_core::enrich::cilium::{Directory, Table};
 use netflume_core::model::cilium::{AgentEvent, AgentNotification};
 use netflume_core::model::flow::{Endpoint, Flow};
 
+pub mod client;
 mod fetch;
 
 use fetch::Fetcher;
@@ -30,7 +31,7 @@ const GONE_MAX: usize = 4096;
 
 /// What the agent answered.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Whole tables, asked for at `asked_ns` (nanoseconds since 1970).
     Tables {
         tables: Vec<Table>,
@@ -50,16 +51,16 @@ pub(super) enum Change {
 
 /// Which agent is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct AgentInfo {
+pub(crate) struct AgentInfo {
     /// Major and minor version.
-    pub(super) version: Option<(u16, u16)>,
+    pub(crate) version: Option<(u16, u16)>,
     /// `cluster/node`.
-    pub(super) node: Option<String>,
+    pub(crate) node: Option<String>,
 }
 
 /// The directory and what keeps it fresh.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(crate) struct Names {
     directory: Directory,
     /// None in a replay: a file has no agent.
     fetcher: Option<Fetcher>,
@@ -75,17 +76,17 @@ pub(super) struct Names {
 
 impl Names {
     /// Asks at this socket from now on.
-    pub(super) fn ask_at(&mut self, socket: PathBuf) -> std::io::Result<()> {
+    pub(crate) fn ask_at(&mut self, socket: PathBuf) -> std::io::Result<()> {
         self.fetcher = Some(Fetcher::start(socket)?);
         Ok(())
     }
 
-    pub(super) fn directory(&self) -> &Directory {
+    pub(crate) fn directory(&self) -> &Directory {
         &self.directory
     }
 
     /// Takes what the agent answered since the last turn. Gives what it said of itself, if it did.
-    pub(super) fn turn(&mut self, unix_ns: u64) -> Option<AgentInfo> {
+    pub(crate) fn turn(&mut self, unix_ns: u64) -> Option<AgentInfo> {
         let mut info = None;
         while let Some(change) = self.fetcher.as_mut().and_then(Fetcher::change) {
             if let Some(said) = self.apply(change, unix_ns) {
@@ -99,12 +100,12 @@ impl Names {
     }
 
     /// The monitor socket is connected anew: what was notified meanwhile is not known.
-    pub(super) fn connected(&self) {
+    pub(crate) fn connected(&self) {
         self.send(Refresh::All);
     }
 
     /// A notification of the agent.
-    pub(super) fn notified(&mut self, event: &AgentEvent) {
+    pub(crate) fn notified(&mut self, event: &AgentEvent) {
         let refresh = update::apply(event, &mut self.directory);
         match refresh {
             Refresh::None => {}
@@ -134,7 +135,7 @@ impl Names {
 
     /// A flow whose ends may have an identity that is not known yet.
     #[inline]
-    pub(super) fn seen(&mut self, flow: &Flow) {
+    pub(crate) fn seen(&mut self, flow: &Flow) {
         let unknown = |end: &Endpoint| end.labels.is_none() && end.identity != 0;
         if unknown(&flow.source) || unknown(&flow.destination) {
             for end in [&flow.source, &flow.destination] {
@@ -146,7 +147,7 @@ impl Names {
     }
 
     /// A socket event of a cgroup that belongs to no known pod.
-    pub(super) fn unknown_cgroup(&mut self, unix_ns: u64) {
+    pub(crate) fn unknown_cgroup(&mut self, unix_ns: u64) {
         self.ask(Refresh::Cgroups, unix_ns);
     }
 

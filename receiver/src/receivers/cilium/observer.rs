@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pipeline's side: what clients are shown, and what they missed.
-pub(super) struct Shown {
+pub(crate) struct Shown {
     writer: RingWriter,
     ring: FlowRing,
     /// Missed events that were told already.
@@ -28,22 +28,22 @@ pub(super) struct Shown {
 
 impl Shown {
     /// Takes an event; clients see it after [`Shown::flush`].
-    pub(super) fn push(&mut self, event: CiliumEvent) {
+    pub(crate) fn push(&mut self, event: CiliumEvent) {
         self.writer.push(event);
     }
 
     /// Shows clients what was pushed. Never waits for them.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         self.writer.flush();
     }
 
     /// Whose flows they are.
-    pub(super) fn set_node(&self, node: &Node) {
+    pub(crate) fn set_node(&self, node: &Node) {
         self.writer.set_node(node.clone());
     }
 
     /// Events that slow clients missed since the last time, as the loss that Hubble counts; none if there are none.
-    pub(super) fn missed(&mut self, unix_ns: u64) -> Option<LostEvent> {
+    pub(crate) fn missed(&mut self, unix_ns: u64) -> Option<LostEvent> {
         let missed = self.ring.missed();
         let count = missed - std::mem::replace(&mut self.told, missed);
         (count > 0).then(|| LostEvent {
@@ -56,14 +56,14 @@ impl Shown {
 }
 
 /// The server's side.
-pub(super) struct ObserverApi {
+pub(crate) struct ObserverApi {
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl ObserverApi {
     /// Starts the server. Must be called within the runtime.
-    pub(super) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> (Shown, Self) {
+    pub(crate) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> (Shown, Self) {
         let (writer, ring) = observer::ring(options.capacity, ledger);
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(options, ring.clone(), stop.clone()));
@@ -76,7 +76,7 @@ impl ObserverApi {
     }
 
     /// Ends the streams and removes the socket.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         if tokio::time::timeout(STOP_TIMEOUT, &mut self.task)
             .await

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
+use crate::platform::clock;
+use crate::receivers::ebpf::source::{KernelOptions, KernelSource, SourceError};
 use crate::serve::health::{Health, SourceState};
-use crate::source::clock;
-use crate::source::kernel::{KernelOptions, KernelSource, SourceError};
 use netflume_core::ledger::Ledger;
 use netflume_core::model::batch::{Batch, BatchKind};
 

@@ -19,7 +19,7 @@ use aya::{Ebpf, Pod};
 use netflume_ebpf::{Control, counter};
 use thiserror::Error;
 
-use crate::source::clock;
+use crate::platform::clock;
 use netflume_core::decode::kernel::records;
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, BatchKind};

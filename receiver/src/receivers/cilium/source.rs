@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::export::retry::chance;
+use crate::platform::clock;
 use crate::serve::health::{Health, SourceState};
-use crate::source::clock;
 use netflume_core::decode::cilium::Monitor;
 use netflume_core::decode::gob::{self, GobError};
 use netflume_core::ledger::{Ledger, Reason, Stage};
@@ -402,5 +402,4 @@ fn explain(socket: &Path, ended: &Ended) -> String {
 }
 
 #[cfg(test)]
-#[path = "cilium_tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::export::console::ConsoleError;
-use crate::pipeline::engine::Sinks;
+use crate::receivers::ebpf::engine::Sinks;
 use netflume_core::aggregate::exchange::owner::Owners;
 use netflume_core::aggregate::exchange::red::ExchangeMetrics;
 use netflume_core::aggregate::exchange::{
@@ -19,14 +19,14 @@ use netflume_core::otlp::spans::{SpansEncoder, SpansOptions};
 
 /// Settings of what becomes of exchanges.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Options {
-    pub(super) table: ExchangeOptions,
-    pub(super) metrics: series::Options,
-    pub(super) spans: SpansOptions,
+pub(crate) struct Options {
+    pub(crate) table: ExchangeOptions,
+    pub(crate) metrics: series::Options,
+    pub(crate) spans: SpansOptions,
 }
 
 /// The table of requests, and what is made of exchanges.
-pub(super) struct ExchangeLane {
+pub(crate) struct ExchangeLane {
     table: Exchanges,
     owners: Owners,
     /// None before the first time that is told.
@@ -40,7 +40,7 @@ pub(super) struct ExchangeLane {
 
 impl ExchangeLane {
     /// `node` is the resource of what belongs to no pod.
-    pub(super) fn new(options: Options, node: ResourceRef, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(options: Options, node: ResourceRef, ledger: Arc<Ledger>) -> Self {
         Self {
             table: Exchanges::new(options.table),
             owners: Owners::new(node),
@@ -54,7 +54,7 @@ impl ExchangeLane {
 
     /// Takes a flow; only layer-7 ones matter.
     #[inline]
-    pub(super) fn flow(&mut self, flow: &Flow, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+    pub(crate) fn flow(&mut self, flow: &Flow, sinks: &mut Sinks) -> Result<(), ConsoleError> {
         if flow.l7.is_none() {
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl ExchangeLane {
     }
 
     /// Time goes on: gives up what waits too long.
-    pub(super) fn turn(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+    pub(crate) fn turn(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
         let Self { table, done, .. } = self;
         table.expire(unix_ns, |exchange| done.push(exchange));
         self.tell(unix_ns, sinks)
@@ -109,14 +109,14 @@ impl ExchangeLane {
     }
 
     /// Sends the spans that were made.
-    pub(super) fn send(&mut self, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+    pub(crate) fn send(&mut self, sinks: &mut Sinks) -> Result<(), ConsoleError> {
         self.spans
             .finish()
             .map_or(Ok(()), |request| sinks.send(request))
     }
 
     /// The points at the end of an interval.
-    pub(super) fn points(&mut self, unix_ns: u64) -> Vec<ResourceMetrics> {
+    pub(crate) fn points(&mut self, unix_ns: u64) -> Vec<ResourceMetrics> {
         self.metrics
             .as_mut()
             .map(|metrics| metrics.collect(unix_ns))
@@ -124,7 +124,7 @@ impl ExchangeLane {
     }
 
     /// The end: what still waits is given up.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         let waiting = self.table.forget() as u64;
         self.ledger
             .dropped(Stage::Exchanges, Reason::Shutdown, waiting);

@@ -5,13 +5,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::config::exporters::Format;
+use crate::directories::cilium_api::{AgentInfo, Names};
 use crate::export::console::{ConsoleError, Line};
-use crate::pipeline::directory::{AgentInfo, Names};
-use crate::pipeline::engine::Sinks;
-use crate::pipeline::exchanges::{self, ExchangeLane};
-use crate::pipeline::observer::Shown;
-use crate::source::cilium::Batches;
-use crate::source::clock;
+use crate::platform::clock;
+use crate::receivers::cilium::exchanges::{self, ExchangeLane};
+use crate::receivers::cilium::observer::Shown;
+use crate::receivers::cilium::source::Batches;
+use crate::receivers::ebpf::engine::Sinks;
 use netflume_core::aggregate::hubble::HubbleMetrics;
 use netflume_core::aggregate::selection::Selection;
 use netflume_core::decode::cilium::Monitor;
@@ -32,23 +32,23 @@ const LOGS_INTERVAL: Duration = Duration::from_secs(1);
 const LINES_MAX: usize = 512;
 
 /// Whose telemetry it is.
-pub(super) struct Resources {
+pub(crate) struct Resources {
     /// Of log records: the node.
-    pub(super) node: ResourceRef,
+    pub(crate) node: ResourceRef,
     /// Of `hubble_*` metrics: the program itself, as if Hubble were scraped on this node.
-    pub(super) own: ResourceRef,
+    pub(crate) own: ResourceRef,
 }
 
 /// What the configuration makes of events.
-pub(super) struct Making {
-    pub(super) flows: Flows,
-    pub(super) metrics: HubbleMetrics,
+pub(crate) struct Making {
+    pub(crate) flows: Flows,
+    pub(crate) metrics: HubbleMetrics,
     /// Log records and lines; none: there are none.
-    pub(super) logs: Option<Selection>,
+    pub(crate) logs: Option<Selection>,
 }
 
 /// Decoder, metrics, encoders and sinks.
-pub(super) struct CiliumEngine {
+pub(crate) struct CiliumEngine {
     monitor: Monitor,
     flows: Flows,
     names: Names,
@@ -67,7 +67,7 @@ pub(super) struct CiliumEngine {
 }
 
 impl CiliumEngine {
-    pub(super) fn new(
+    pub(crate) fn new(
         making: Making,
         node_name: &str,
         resources: Resources,
@@ -104,7 +104,7 @@ impl CiliumEngine {
     }
 
     /// Asks the agent's API for names from now on.
-    pub(super) fn ask_at(&mut self, socket: &std::path::Path) -> std::io::Result<()> {
+    pub(crate) fn ask_at(&mut self, socket: &std::path::Path) -> std::io::Result<()> {
         if socket.as_os_str().is_empty() {
             return Ok(());
         }
@@ -112,13 +112,13 @@ impl CiliumEngine {
     }
 
     /// Shows all events by the Observer API too.
-    pub(super) fn show(&mut self, shown: Shown) {
+    pub(crate) fn show(&mut self, shown: Shown) {
         shown.set_node(&self.node);
         self.shown = Some(shown);
     }
 
     /// Takes batches until their source is gone: records go out every second, metrics every `interval`.
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         batches: &Batches,
         interval: Duration,
@@ -145,7 +145,7 @@ impl CiliumEngine {
     }
 
     /// Takes one batch; other kinds than Cilium's are not for it.
-    pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
+    pub(crate) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
         if batch.kind == BatchKind::CiliumMonitor {
             self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
             self.turn(batch.unix_ns)?;
@@ -166,7 +166,7 @@ impl CiliumEngine {
     }
 
     /// Ends an interval.
-    pub(super) fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
+    pub(crate) fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
         self.send_records()?;
         if let Some(lost) = self.shown.as_mut().and_then(|shown| shown.missed(unix_ns)) {
             self.metrics.lost(&lost);
@@ -320,7 +320,7 @@ impl CiliumEngine {
     }
 
     /// The end: requests that still wait for their response are given up.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.exchanges.close();
     }
 }

@@ -26,24 +26,24 @@ use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
 const LINES_MAX: usize = 1024;
 
 /// Where everything goes that leaves the program.
-pub(super) struct Sinks {
-    pub(super) exporter: Option<ExporterHandle>,
-    pub(super) console: Option<(Printer, Format)>,
+pub(crate) struct Sinks {
+    pub(crate) exporter: Option<ExporterHandle>,
+    pub(crate) console: Option<(Printer, Format)>,
     /// The newest metrics, for `/metrics`.
-    pub(super) latest: Arc<Mutex<Vec<ResourceMetrics>>>,
+    pub(crate) latest: Arc<Mutex<Vec<ResourceMetrics>>>,
 }
 
 /// Settings of the middle.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Options {
-    pub(super) table: netflow::Options,
-    pub(super) metrics: series::Options,
-    pub(super) logs: LogsOptions,
-    pub(super) points: MetricsOptions,
+pub(crate) struct Options {
+    pub(crate) table: netflow::Options,
+    pub(crate) metrics: series::Options,
+    pub(crate) logs: LogsOptions,
+    pub(crate) points: MetricsOptions,
 }
 
 /// Tables, encoders and sinks.
-pub(super) struct Engine {
+pub(crate) struct Engine {
     table: FlowTable,
     directory: ProcessDirectory,
     /// None before the first batch, which tells the time.
@@ -59,7 +59,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(
+    pub(crate) fn new(
         options: Options,
         mut directory: ProcessDirectory,
         sinks: Sinks,
@@ -84,7 +84,7 @@ impl Engine {
     ///
     /// # Errors
     /// The console cannot be written to.
-    pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
+    pub(crate) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
         self.metrics
             .get_or_insert_with(|| NetworkMetrics::new(self.series, &self.host, batch.unix_ns));
         match batch.kind {
@@ -177,7 +177,7 @@ impl Engine {
 
 impl Sinks {
     /// Whether requests of this signal are of any use.
-    pub(super) fn wants(&self, signal: Signal) -> bool {
+    pub(crate) fn wants(&self, signal: Signal) -> bool {
         self.exporter
             .as_ref()
             .is_some_and(|exporter| exporter.exports(signal))
@@ -185,7 +185,7 @@ impl Sinks {
     }
 
     /// The metrics of an interval: to the exporters, and kept for `/metrics`.
-    pub(super) fn points(
+    pub(crate) fn points(
         &mut self,
         encoder: &mut MetricsEncoder,
         points: Vec<ResourceMetrics>,
@@ -209,7 +209,7 @@ impl Sinks {
         Ok(())
     }
 
-    pub(super) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
+    pub(crate) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
         if let Some((printer, Format::Json)) = &self.console {
             printer.request(request.clone())?;
         }

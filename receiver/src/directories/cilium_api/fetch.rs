@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Change;
+use crate::directories::cilium_api::client::{AgentApi, ApiError, ApiLimits};
 use crate::export::retry::chance;
-use crate::source::cilium_api::{AgentApi, ApiError, ApiLimits};
-use crate::source::{clock, links};
+use crate::{directories::links, platform::clock};
 use netflume_core::enrich::cilium::api::{
     Cgroups, Endpoint, Healthz, Identity, IpEntry, Lookup, ServiceEntry,
 };
@@ -46,7 +46,7 @@ const POLL_ALL: Duration = Duration::from_secs(300);
 
 /// The running thread; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Fetcher {
+pub(crate) struct Fetcher {
     questions: mpsc::Sender<Refresh>,
     changes: mpsc::Receiver<Change>,
     end: CancellationToken,
@@ -54,7 +54,7 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    pub(super) fn start(socket: PathBuf) -> std::io::Result<Self> {
+    pub(crate) fn start(socket: PathBuf) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -88,18 +88,18 @@ impl Fetcher {
     }
 
     /// False when too many questions wait.
-    pub(super) fn ask(&self, question: Refresh) -> bool {
+    pub(crate) fn ask(&self, question: Refresh) -> bool {
         self.questions.try_send(question).is_ok()
     }
 
     /// The next answer, if there is one.
-    pub(super) fn change(&mut self) -> Option<Change> {
+    pub(crate) fn change(&mut self) -> Option<Change> {
         self.changes.try_recv().ok()
     }
 
     /// Waits for the next answer.
     #[cfg(test)]
-    pub(super) fn next_change(&mut self) -> Option<Change> {
+    pub(crate) fn next_change(&mut self) -> Option<Change> {
         self.changes.blocking_recv()
     }
 }
@@ -147,7 +147,7 @@ impl Unanswered {
 struct Away;
 
 /// Names the node's other interfaces too, if ours are the node's: then one that leads to an endpoint is among them.
-pub(super) fn own_links(directory: &mut Directory, links: &[(u32, String)]) {
+pub(crate) fn own_links(directory: &mut Directory, links: &[(u32, String)]) {
     let is_known = |(index, name): &(u32, String)| {
         directory.interface(*index).as_deref() == Some(name.as_str())
     };

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use super::*;
 use netflume_core::decode::cilium::Payload;
 
-const STREAM: &[u8] = include_bytes!("../../../tests/fixtures/cilium/1.19.4/trace.gob");
+const STREAM: &[u8] = include_bytes!("../../../../../tests/fixtures/cilium/1.19.4/trace.gob");
 
 fn payloads(batches: &Batches, monitor: &mut Monitor, count: usize) -> Vec<Vec<u8>> {
     let mut found = Vec::new();

@@ -12,7 +12,7 @@ use crate::config::exporters::{Format, OtlpGrpc};
 use crate::export::console::printer::{Behind, Printing};
 use crate::export::console::{Console, ConsoleError, ConsoleOptions};
 use crate::export::exporter::{Exporter, ExporterHandle};
-use crate::pipeline::engine::Sinks;
+use crate::receivers::ebpf::engine::Sinks;
 use crate::serve::health::{Health, HealthHandler};
 use crate::serve::http::Server;
 use crate::serve::metrics::{MetricsHandler, Registry};
@@ -26,7 +26,7 @@ use netflume_core::model::resource::ResourceRef;
 const LAST_LINE: Duration = Duration::from_millis(500);
 
 /// What surrounds the engine.
-pub(super) struct Shell {
+pub(super) struct Services {
     /// The program's own resource.
     pub(super) own: ResourceRef,
     pub(super) health: Arc<Health>,
@@ -38,7 +38,7 @@ pub(super) struct Shell {
     _servers: Vec<Server>,
 }
 
-impl Shell {
+impl Services {
     pub(super) fn start(
         config: &Config,
         runtime: &tokio::runtime::Runtime,

@@ -1,0 +1,3 @@
+//! What differs between operating systems outside receivers and directories.
+
+pub(crate) mod clock;
