@@ -49,6 +49,11 @@ const PARTS: &[Part] = &[
     }),
     ("doc", "documentation, broken links are errors", doc),
     (
+        "targets",
+        "the pure centre for Windows, and for a target without an operating system",
+        targets,
+    ),
+    (
         "unit",
         "unit, property, documentation and pipeline tests: no root, no network",
         || cargo("test --workspace"),
@@ -118,7 +123,9 @@ fn dispatch(args: &[String]) -> Result<()> {
         "bench" if rest.first().is_some_and(|what| what == "cilium-socket") => {
             cilium_socket("--release", rest.get(1..).unwrap_or_default())
         }
-        "bench" => run(command("cargo bench --package netflume --").args(rest)),
+        "bench" => {
+            run(command("cargo bench --package netflume-core --package netflume --").args(rest))
+        }
         "--help" | "-h" | "help" => {
             print!("{HELP}");
             for (name, meaning, _) in PARTS {
@@ -156,6 +163,13 @@ fn cargo(line: &str) -> Result<()> {
 
 fn doc() -> Result<()> {
     run(command("cargo doc --workspace --no-deps --quiet").env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn targets() -> Result<()> {
+    for target in setup::CHECKED_TARGETS {
+        cargo(&format!("check --package netflume-core --target {target}"))?;
+    }
+    Ok(())
 }
 
 /// The tests of one binary that plain `cargo test` leaves out because of what they need.

@@ -1,6 +1,6 @@
 //! The fixtures of `tests/fixtures/cilium`: what the agent knows (`world.json`) as a [`Directory`], and the streams.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use netflume_core::enrich::cilium::workload::{Owner, workload};
@@ -8,10 +8,13 @@ use netflume_core::enrich::cilium::{Directory, LocalEndpoint, labels};
 use netflume_core::model::flow::{Pod, Service};
 use serde_json::Value;
 
-/// A file among the fixtures.
+/// A file among the fixtures. Packages in different folders share this file.
 pub(crate) fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fixtures/cilium")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("tests/fixtures/cilium"))
+        .find(|fixtures| fixtures.is_dir())
+        .expect("the repository has tests/fixtures/cilium")
         .join(name)
 }
 
