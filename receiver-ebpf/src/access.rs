@@ -326,17 +326,6 @@ pub fn hook_address6(ctx: &SockAddrContext) -> ([u32; 4], u16) {
     }
 }
 
-/// Adds to a number that other CPUs add to as well.
-#[inline(always)]
-pub fn add(total: &mut u64, value: u64) {
-    // SAFETY: a valid, aligned number in a map value.
-    unsafe {
-        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
-            total, value,
-        );
-    }
-}
-
 /// The context of an `iter/task_file` program (`struct bpf_iter__task_file` of kernel/bpf/task_iter.c).
 #[repr(C)]
 pub struct TaskFileContext {

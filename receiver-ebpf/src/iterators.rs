@@ -11,6 +11,7 @@ use crate::{
     access::{Fields, Known, Ptr, Step, TaskFileContext, TcpContext, offset, setting},
     maps::{self, Connection, EndpointKey, OWN_ENDPOINTS},
     scope,
+    shared::{Shared, field},
     tcp::{self, state},
 };
 
@@ -27,10 +28,14 @@ fn task_file(ctx: *mut TaskFileContext) -> i32 {
     let Some(control) = maps::control() else {
         return 0;
     };
-    if control.own_tgid == 0 {
+    if field!(control.own_tgid).get() == 0 {
         scope::learn(control);
     }
-    if setting!(tcp) != 0 && control.pass != 0 && !step.object.is_null() && !step.task.is_null() {
+    if setting!(tcp) != 0
+        && field!(control.pass).get() != 0
+        && !step.object.is_null()
+        && !step.task.is_null()
+    {
         // One helper and plain loads where the kernel has it, else a helper call for each field.
         if setting!(sock_from_file) != 0 {
             let sk = step.object.tcp_of_file();
@@ -65,12 +70,14 @@ fn tcp_sockets(ctx: *mut TcpContext) -> i32 {
 }
 
 #[inline(always)]
-fn visit(step: &Step, sk: impl Fields, control: &Control) {
+fn visit(step: &Step, sk: impl Fields, control: Shared<Control>) {
     let current = u32::from(sk.get::<u8>(offset!(sock_state)));
     if !(state::is_connection(current) || current == state::LISTEN) || !scope::contains(sk) {
         return;
     }
-    let own = !step.task.is_null() && step.task.get::<u32>(offset!(task_tgid)) == control.own_tgid;
+    let own = !step.task.is_null()
+        && step.task.get::<u32>(offset!(task_tgid)) == field!(control.own_tgid).get();
+    let pass = field!(control.pass).get();
     if current == state::LISTEN {
         if !own {
             let mut record = ListenerRecord::new_zeroed();
@@ -79,39 +86,38 @@ fn visit(step: &Step, sk: impl Fields, control: &Control) {
             step.write(&record);
         }
     } else if let Some(known) = maps::connection(sk) {
-        if known.owner.pid == 0 {
-            owner_of(step, sk, &mut known.owner);
-            known.excluded |= u8::from(own);
+        if field!(known.owner.pid).get() == 0 {
+            let mut owner = OwnerRecord::new_zeroed();
+            owner_of(step, sk, &mut owner);
+            field!(known.owner).store(&owner);
+            maps::exclude(known, own);
         }
-        if control.pass <= FIRST_PASSES {
+        if pass <= FIRST_PASSES {
             // The very first pass may have come to the other end of our own connection before it came to ours.
-            known.excluded |= u8::from(tcp::is_other_end_of_own(sk));
+            maps::exclude(known, tcp::is_other_end_of_own(sk));
         }
-        if known.excluded == 0 && known.pass != control.pass {
-            tell(step, sk, known, control.pass);
+        if field!(known.excluded).get() == 0 && field!(known.pass).get() != pass {
+            // When the reader's buffer is full, the kernel comes back with this socket.
+            if tell(step, sk, &known.load()) {
+                field!(known.pass).set(pass);
+            }
         }
     } else {
-        found(step, sk, own, control.pass);
+        found(step, sk, own, pass);
     }
 }
 
+/// Tells it, if it is to be told; false: the reader's buffer is full.
 #[inline(always)]
-fn tell(step: &Step, sk: impl Fields, connection: &mut Connection, pass: u32) {
-    if tcp::is_unwanted_loopback(sk) {
-        connection.pass = pass;
-        return;
-    }
-    let Some(record) = maps::scratch() else {
-        return;
-    };
-    tcp::observe(sk, record);
-    record.owner = connection.owner;
-    record.opened_boot_ns = connection.opened_boot_ns;
-    record.role = connection.role;
-    if step.write(record) {
-        // Only now: when the reader's buffer was full, the kernel comes back with this socket.
-        connection.pass = pass;
-    }
+fn tell(step: &Step, sk: impl Fields, connection: &Connection) -> bool {
+    tcp::is_unwanted_loopback(sk)
+        || maps::with_scratch(|record| {
+            tcp::observe(sk, record);
+            record.owner = connection.owner;
+            record.opened_boot_ns = connection.opened_boot_ns;
+            record.role = connection.role;
+            step.write(record)
+        })
 }
 
 /// A connection that is older than the program, or that the full map had refused.
@@ -127,8 +133,8 @@ fn found(step: &Step, sk: impl Fields, own: bool, pass: u32) {
     } else {
         connection.excluded = u8::from(tcp::is_other_end_of_own(sk));
     }
-    if connection.excluded == 0 {
-        tell(step, sk, &mut connection, pass);
+    if connection.excluded == 0 && tell(step, sk, &connection) {
+        connection.pass = pass;
     }
     maps::remember(sk, &connection, true);
 }

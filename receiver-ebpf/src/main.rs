@@ -7,7 +7,7 @@
 //! | [`iterators`] | `iter/task_file`, else `iter/tcp` | one record for each open connection, when user space asks |
 //! | [`udp`] | `fexit/udp_sendmsg` …, or `tp_btf/sock_send_length` … | bytes and datagrams of each socket and peer |
 //!
-//! [`scope`] says which sockets are watched; [`access`] alone touches kernel memory. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
+//! [`scope`] says which sockets are watched; [`access`] alone touches kernel memory, [`shared`] map values. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
 //! padding that was never written, so no `Option` and no enum with payload crosses the stack here.
 
 #![no_std]
@@ -24,6 +24,7 @@ mod connect;
 mod iterators;
 mod maps;
 mod scope;
+mod shared;
 mod tcp;
 mod udp;
 

@@ -11,6 +11,7 @@ use netflume_ebpf::{ConnectionRecord, Control, OwnerRecord, counter};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::access::{Fields, setting};
+use crate::shared::{Shared, field};
 
 /// What is remembered of an open connection, keyed by the socket's address.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -97,9 +98,8 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::C
 #[inline(always)]
 pub fn count(counter: u32) {
     if let Some(slot) = COUNTERS.get_ptr_mut(counter) {
-        // SAFETY: the slot is this CPU's own; programs of one CPU may interleave at worst by an interrupt, which loses a count
-        // only between the two instructions of an add that is one instruction here.
-        unsafe { *slot += 1 };
+        // SAFETY: a map value. It is this CPU's own, but a program that interrupts another one adds to it too.
+        unsafe { Shared::new(slot) }.add(1);
     }
 }
 
@@ -128,7 +128,7 @@ pub fn reserve<T: FromBytes>() -> Option<&'static mut T> {
 /// The reader is woken only once enough has piled up, and then each time as much again as a quarter of that: a wake-up costs more
 /// than everything else here. It also reads at every interval.
 #[inline(always)]
-pub fn send<T>(record: &mut T) {
+pub fn send<T>(record: &'static mut T) {
     let enough = setting!(wakeup_bytes);
     let waiting = EVENTS.query(0);
     let step = enough / 4;
@@ -142,14 +142,21 @@ pub fn send<T>(record: &mut T) {
     unsafe { generated::bpf_ringbuf_submit(core::ptr::from_mut(record).cast(), u64::from(flags)) };
 }
 
-/// The connection of this socket.
+/// The connection of this socket. State changes of one socket are serialised by its lock; the iterator may write `pass` and a
+/// missing owner beside them, words whose order does not matter.
 #[inline(always)]
-pub fn connection(sk: impl Fields) -> Option<&'static mut Connection> {
-    // SAFETY: a map value stays readable memory while the program runs. State changes of one socket are serialised by its lock;
-    // the iterator may write `pass` and a missing owner beside them, plain words whose order does not matter.
-    CONNECTIONS
-        .get_ptr_mut(sk.address())
-        .map(|p| unsafe { &mut *p })
+pub fn connection(sk: impl Fields) -> Option<Shared<Connection>> {
+    let value = CONNECTIONS.get_ptr_mut(sk.address())?;
+    // SAFETY: a map value.
+    Some(unsafe { Shared::new(value) })
+}
+
+/// Leaves a connection out from now on, if `excluded`.
+#[inline(always)]
+pub fn exclude(connection: Shared<Connection>, excluded: bool) {
+    if excluded {
+        field!(connection.excluded).set(1);
+    }
 }
 
 /// Remembers a connection; false: the map is full, which is counted, or (with `only_new`) it is known already.
@@ -169,16 +176,20 @@ pub fn remember(sk: impl Fields, connection: &Connection, only_new: bool) -> boo
 
 pub const EEXIST: i32 = 17;
 
-/// The iterator's record.
+/// Makes the iterator's record and hands it to `write`; false without one.
 #[inline(always)]
-pub fn scratch() -> Option<&'static mut ConnectionRecord> {
-    // SAFETY: as for `connection`; user space reads one iterator at a time.
-    SCRATCH.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+pub fn with_scratch(write: impl FnOnce(&mut ConnectionRecord) -> bool) -> bool {
+    match SCRATCH.get_ptr_mut(0) {
+        // SAFETY: user space reads one iterator at a time, so only this step has the record, and only until `write` returns.
+        Some(record) => write(unsafe { &mut *record }),
+        None => false,
+    }
 }
 
-/// What user space told.
+/// What user space told; each word is written by one side.
 #[inline(always)]
-pub fn control() -> Option<&'static mut Control> {
-    // SAFETY: as for `connection`; whole words, written by one side each.
-    CONTROL.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+pub fn control() -> Option<Shared<Control>> {
+    let value = CONTROL.get_ptr_mut(0)?;
+    // SAFETY: a map value.
+    Some(unsafe { Shared::new(value) })
 }

@@ -6,7 +6,9 @@ use netflume_ebpf::{ABSENT, Control};
 
 use crate::{
     access::{Fields, Ptr, current_tgid, offset, setting},
-    maps, tcp,
+    maps,
+    shared::{Shared, field},
+    tcp,
 };
 
 /// More generations than processes have in practice; the first process of the host stands at the end of each.
@@ -29,7 +31,8 @@ fn is_of_cgroup(sk: Ptr) -> bool {
     let Some(control) = maps::control() else {
         return true;
     };
-    if control.scope_cgroup == 0 {
+    let watched = field!(control.scope_cgroup).get();
+    if watched == 0 {
         return true;
     }
     let cgroup = sk.follow(offset!(sock_cgroup));
@@ -37,9 +40,8 @@ fn is_of_cgroup(sk: Ptr) -> bool {
     if cgroup.is_null() || cgroup.address() & 1 != 0 {
         return true;
     }
-    let level = control.scope_cgroup_level;
-    cgroup.read::<u32>(offset!(cgroup_level)) >= level
-        && control.scope_cgroup == ancestor(cgroup, level)
+    let level = field!(control.scope_cgroup_level).get();
+    cgroup.read::<u32>(offset!(cgroup_level)) >= level && watched == ancestor(cgroup, level)
 }
 
 /// Number of the cgroup's ancestor at `level`, at most its own; the root's level is zero.
@@ -55,8 +57,8 @@ fn ancestor(cgroup: Ptr, level: u32) -> u64 {
 
 /// Writes down who the running process is: the reader of an iterator is ourselves, whatever namespaces we live in.
 #[inline(always)]
-pub fn learn(control: &mut Control) {
-    control.own_tgid = current_tgid();
+pub fn learn(control: Shared<Control>) {
+    field!(control.own_tgid).set(current_tgid());
     let task = Ptr::current_task();
     if offset!(task_real_parent) != ABSENT && offset!(task_nsproxy) != ABSENT {
         let mut first = task;
@@ -69,19 +71,19 @@ pub fn learn(control: &mut Control) {
         }
         let namespaces = first.follow(offset!(task_nsproxy));
         let net = namespaces.follow(offset!(nsproxy_net_ns));
-        control.host_netns = net.read(offset!(net_inum));
+        field!(control.host_netns).set(net.read(offset!(net_inum)));
     }
     if offset!(task_cgroups) != ABSENT && offset!(cgroup_level) != ABSENT {
         let cgroup = task
             .follow(offset!(task_cgroups))
             .follow(offset!(css_set_cgroup));
         let level: u32 = cgroup.read(offset!(cgroup_level));
-        control.own_cgroup_level = level;
-        control.own_cgroup = ancestor(cgroup, level);
-        control.parent_cgroup = if level > 0 {
+        field!(control.own_cgroup_level).set(level);
+        field!(control.own_cgroup).set(ancestor(cgroup, level));
+        field!(control.parent_cgroup).set(if level > 0 {
             ancestor(cgroup, level - 1)
         } else {
             0
-        };
+        });
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset, setting},
     maps::{self, CONNECTIONS, Connection, EndpointKey, OWN_ENDPOINTS},
     scope,
+    shared::{Shared, field},
 };
 
 /// TCP states, include/net/tcp_states.h.
@@ -121,8 +122,8 @@ fn connected(sk: Known) {
     let Some(connection) = maps::connection(sk) else {
         return;
     };
-    connection.opened_boot_ns = boot_ns();
-    if connection.excluded != 0 {
+    field!(connection.opened_boot_ns).set(boot_ns());
+    if field!(connection.excluded).get() != 0 {
         // The other end may be on this host: it recognises us by our end of the connection.
         let mut key = EndpointKey::EMPTY;
         local_end(sk, &mut key);
@@ -142,20 +143,23 @@ fn accepted(sk: Known) {
     let Some(known) = maps::connection(sk) else {
         return;
     };
-    if known.role == role::CLIENT && known.opened_boot_ns == 0 {
+    let opened = field!(known.opened_boot_ns);
+    if field!(known.role).get() == role::CLIENT && opened.get() == 0 {
         // Both ends connected to each other at the same time: SYN_SENT → SYN_RECV → ESTABLISHED.
-        known.opened_boot_ns = connection.opened_boot_ns;
+        opened.set(connection.opened_boot_ns);
     } else {
-        *known = connection;
+        known.store(&connection);
     }
 }
 
 /// The running process closes it: remembered as owner if none is known yet.
 #[inline(always)]
-fn closed_by_current(connection: &mut Connection) {
-    if connection.owner.pid == 0 {
-        current_owner(&mut connection.owner);
-        connection.excluded |= u8::from(is_own(connection.owner.pid));
+fn closed_by_current(connection: Shared<Connection>) {
+    if field!(connection.owner.pid).get() == 0 {
+        let mut owner = Connection::EMPTY.owner;
+        current_owner(&mut owner);
+        field!(connection.owner).store(&owner);
+        maps::exclude(connection, is_own(owner.pid));
     }
 }
 
@@ -177,8 +181,8 @@ fn closed(sk: Known, old: u32) {
     if open && sk.get::<u32>(offset!(sock_err)) == 0 {
         closed_by_current(connection);
     }
-    if connection.excluded == 0 {
-        tell_end(sk, old, connection);
+    if field!(connection.excluded).get() == 0 {
+        tell_end(sk, old, &connection.load());
     } else {
         let mut key = EndpointKey::EMPTY;
         local_end(sk, &mut key);
@@ -309,7 +313,10 @@ pub fn is_loopback(address: &[u8; 16]) -> bool {
 #[inline(always)]
 pub fn is_own(tgid: u32) -> bool {
     match maps::control() {
-        Some(control) => control.own_tgid != 0 && control.own_tgid == tgid,
+        Some(control) => {
+            let own = field!(control.own_tgid).get();
+            own != 0 && own == tgid
+        }
         None => false,
     }
 }

@@ -20,7 +20,9 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 use crate::{
     access::{self, Ptr, current_owner, offset, setting},
-    maps, scope, tcp,
+    maps, scope,
+    shared::{Shared, field},
+    tcp,
 };
 
 const AF_INET: u16 = 2;
@@ -48,7 +50,7 @@ static SLOTS: SkStorage<Slot> = SkStorage::new();
 static PENDING: LruHashMap<u64, Slot> = LruHashMap::with_max_entries(1024, 0);
 
 /// A peer, and the thread (thread and process id) whose call it belongs to; zero: free.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Slot {
     thread: u64,
@@ -56,7 +58,7 @@ pub struct Slot {
 }
 
 /// An address and port, in words so that they compare fast.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct Peer {
     /// The address in memory order, v4-mapped for IPv4.
@@ -288,7 +290,7 @@ fn named_by_call(peer: &mut Peer) {
 #[inline(always)]
 fn hooks_on_send() -> bool {
     match maps::control() {
-        Some(control) => control.udp_send_hooks != 0,
+        Some(control) => field!(control.udp_send_hooks).get() != 0,
         None => false,
     }
 }
@@ -338,14 +340,16 @@ fn keep(ctx: &SockAddrContext, peer: &Peer) {
     let thread = aya_ebpf::helpers::bpf_get_current_pid_tgid();
     // SAFETY: the verifier knows the socket of the context.
     let slot = unsafe { SLOTS.get_or_insert_ptr_mut(ctx, None) };
-    // SAFETY: checked for null; the value lives as long as the socket. Another thread may write at the same time: it then fails the
-    // comparison of `thread` when it takes, and that call is counted without a peer.
-    if let Some(slot) = unsafe { slot.as_mut() }
-        && (slot.thread == 0 || slot.thread == thread)
-    {
-        slot.peer = *peer;
-        slot.thread = thread;
-        return;
+    if !slot.is_null() {
+        // SAFETY: a map value, which lives as long as the socket. Another thread may write at the same time: it then fails the
+        // comparison of `thread` when it takes, and that call is counted without a peer.
+        let slot = unsafe { Shared::new(slot) };
+        let holder = field!(slot.thread);
+        if holder.get() == 0 || holder.get() == thread {
+            field!(slot.peer).store(peer);
+            holder.set(thread);
+            return;
+        }
     }
     let slot = Slot {
         thread,
@@ -367,18 +371,20 @@ fn take_slot(sk: Ptr, peer: &mut Peer) {
             0,
         )
         .cast::<Slot>()
-        .as_mut()
     };
-    if let Some(slot) = slot
-        && slot.thread == thread
-    {
-        *peer = slot.peer;
-        slot.thread = 0;
-        return;
+    if !slot.is_null() {
+        // SAFETY: a map value, which lives as long as the socket.
+        let slot = unsafe { Shared::new(slot) };
+        if field!(slot.thread).get() == thread {
+            *peer = field!(slot.peer).load();
+            field!(slot.thread).set(0);
+            return;
+        }
     }
     if let Some(pending) = PENDING.get_ptr_mut(thread) {
-        // SAFETY: a map value; only this thread uses its entry.
-        unsafe { *peer = (*pending).peer };
+        // SAFETY: a map value.
+        let pending = unsafe { Shared::new(pending) };
+        *peer = field!(pending.peer).load();
         let _ = PENDING.remove(thread);
     }
 }
@@ -392,12 +398,12 @@ fn moved(sk: Ptr, peer: &Peer, local: &Peer, bytes: u64, way: Way) {
     };
     let local_port: u16 = sk.load(offset!(sock_num));
     if let Some(flow) = flow(&key) {
-        if flow.local_port == local_port && flow.peer_address == peer.address {
+        if field!(flow.local_port).get() == local_port && is_with(flow, peer) {
             add(flow, bytes, way);
             return;
         }
         // The kernel gave the socket's memory to a new one: the old one's totals are final.
-        tell_end(flow);
+        tell_end(&flow.load());
         let _ = UDP_FLOWS.remove(key);
     }
     if !scope::contains(sk) {
@@ -463,21 +469,30 @@ fn role_of(sk: Ptr, flow: &UdpFlow, way: Way) -> u8 {
 }
 
 #[inline(always)]
-fn flow(key: &UdpKey) -> Option<&'static mut UdpFlow> {
-    // SAFETY: a map value stays readable memory while the program runs; its counters are only added to, atomically.
-    UDP_FLOWS.get_ptr_mut(key).map(|p| unsafe { &mut *p })
+fn flow(key: &UdpKey) -> Option<Shared<UdpFlow>> {
+    let value = UDP_FLOWS.get_ptr_mut(key)?;
+    // SAFETY: a map value.
+    Some(unsafe { Shared::new(value) })
 }
 
 #[inline(always)]
-fn add(flow: &mut UdpFlow, bytes: u64, way: Way) {
+fn is_with(flow: Shared<UdpFlow>, peer: &Peer) -> bool {
+    let address = field!(flow.peer_address).pointer().cast::<u64>();
+    // SAFETY: the two words of the address.
+    let [high, low] = unsafe { [Shared::new(address), Shared::new(address.add(1))] };
+    high.get() == peer.address[0] && low.get() == peer.address[1]
+}
+
+#[inline(always)]
+fn add(flow: Shared<UdpFlow>, bytes: u64, way: Way) {
     match way {
         Way::Sent => {
-            access::add(&mut flow.bytes_sent, bytes);
-            access::add(&mut flow.packets_sent, 1);
+            field!(flow.bytes_sent).add(bytes);
+            field!(flow.packets_sent).add(1);
         }
         Way::Received => {
-            access::add(&mut flow.bytes_received, bytes);
-            access::add(&mut flow.packets_received, 1);
+            field!(flow.bytes_received).add(bytes);
+            field!(flow.packets_received).add(1);
         }
     }
 }
