@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::config::exporters::Format;
 use crate::config::{self, ConfigError, Overrides};
+use crate::export::console::Format;
 
 pub mod doctor;
 

@@ -20,10 +20,13 @@ pub mod problem;
 pub mod receivers;
 pub mod schema;
 pub mod service;
+mod settings;
 pub mod tree;
 pub mod units;
 pub mod value;
 
+use crate::export::console::Format;
+use crate::receivers::ReceiverOptions;
 use environment::ResourceVariables;
 use expand::Variables;
 use problem::{Cause, Problem};
@@ -34,7 +37,7 @@ use tree::Step;
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Config {
     /// What is read.
-    pub receivers: Receivers,
+    pub receivers: ReceiverOptions,
     /// Where it goes.
     pub exporters: Exporters,
     /// What others may ask.
@@ -47,15 +50,6 @@ pub struct Config {
     pub service: service::Service,
     /// From `OTEL_RESOURCE_ATTRIBUTES` and `OTEL_SERVICE_NAME`.
     pub resource: ResourceVariables,
-}
-
-/// Those that are there run.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Receivers {
-    /// Connections of the running kernel.
-    pub ebpf: Option<receivers::Ebpf>,
-    /// Events of the Cilium agent.
-    pub cilium: Option<cilium::Cilium>,
 }
 
 /// Those that are there run.
@@ -123,7 +117,7 @@ pub struct Loaded {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overrides {
     /// `--output`: turns the console on, in this format.
-    pub output: Option<exporters::Format>,
+    pub output: Option<Format>,
 }
 
 /// Reads the file (or takes the embedded default), the variables and the command line.
@@ -241,7 +235,7 @@ fn conflicts(config: &Config, applied: &Applied, file: Option<File<'_>>) -> Vec<
             },
         });
     };
-    if config.receivers == Receivers::default() {
+    if config.receivers == ReceiverOptions::default() {
         report(
             "receivers",
             "none is there, so there is nothing to do; allowed are ebpf, cilium",

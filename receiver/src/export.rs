@@ -9,6 +9,7 @@ pub mod options;
 mod pack;
 pub mod queue;
 pub mod retry;
+pub mod sinks;
 mod split;
 pub mod status;
 pub mod tls;

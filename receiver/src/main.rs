@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use netflume::cli::{self, Command};
-use netflume::config::exporters::Format;
 use netflume::config::{self, Config, ConfigError, Overrides};
-use netflume::pipeline;
+use netflume::export::console::Format;
+use netflume::{pipeline, receivers};
 
 fn main() -> ExitCode {
     let error = match dispatch(cli::parse()) {
@@ -37,15 +37,15 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(options) => {
             let config = load(options.config.as_deref(), options.output)?;
-            pipeline::run(&config)
+            pipeline::run(&config, receivers::ALL)
         }
         Command::Record(options) => {
             let config = load(options.config.as_deref(), None)?;
-            pipeline::record(&config, &options)
+            pipeline::record(&config, &options, receivers::ALL)
         }
         Command::Replay(options) => {
             let config = load(options.config.as_deref(), options.output)?;
-            pipeline::replay(&config, &options)
+            pipeline::replay(&config, &options, receivers::ALL)
         }
         Command::Check(options) => {
             let (text, warnings) = cli::check(&options)?;
@@ -55,7 +55,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor(options) => {
             let config = load(options.config.as_deref(), None)?;
-            let text = cli::doctor::report(&config, options.json);
+            let text = cli::doctor::report(receivers::ALL, &config.settings(), options.json);
             io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }

@@ -256,7 +256,7 @@ fn a_replayed_recording_gives_the_same_bytes_twice() -> Result<()> {
     let messages = Messages::of("l7")?;
     let mut batch = |unix_ns: u64, bytes: Vec<u8>| {
         writer.write(&Batch {
-            kind: BatchKind::CiliumMonitor,
+            kind: BatchKind::CILIUM_MONITOR,
             unix_ns,
             boot_ns: 0,
             bytes,

@@ -1,11 +1,11 @@
 //! What a user may write under `receivers.cilium`, and what each mistake is answered with.
 
-use crate::config::cilium::Cilium;
 use crate::config::schema::File;
 use crate::config::{Overrides, parse};
+use crate::receivers::cilium::options::CiliumOptions;
 use netflume_core::aggregate::hubble::{HubbleOptions, MetricOptions};
 
-fn read(keys: &str) -> Result<Cilium, String> {
+fn read(keys: &str) -> Result<CiliumOptions, String> {
     let text = format!("receivers:\n  cilium:\n{keys}");
     let file = File {
         name: "a.yaml",
@@ -18,7 +18,7 @@ fn read(keys: &str) -> Result<Cilium, String> {
 }
 
 #[track_caller]
-fn good(keys: &str) -> Cilium {
+fn good(keys: &str) -> CiliumOptions {
     read(keys).unwrap_or_else(|problems| panic!("{problems}"))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
+use crate::export::console::Format;
 use crate::export::options::{
     Compression, ExporterOptions, Headers, KeepaliveOptions, QueueOptions, RetryOptions,
     SignalOptions, Sizer, TlsOptions,
@@ -162,15 +163,6 @@ pub struct Console {
     pub format: Format,
 }
 
-/// How records are written on stdout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum Format {
-    /// Aligned columns.
-    #[default]
-    Text,
-    /// OTLP JSON, one request a line, as the Collector's file exporter writes it.
-    Json,
-}
 choice!(Format { Text = "text", Json = "json" });
 
 /// The key above all exporters.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::exporters::Format;
 use crate::config::schema::{Kind, rows};
+use crate::export::console::Format;
 use crate::export::options::Compression;
 use netflume_core::model::metrics::Temporality;
 use netflume_core::model::request::Signal;

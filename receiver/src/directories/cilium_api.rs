@@ -86,7 +86,7 @@ impl Names {
     }
 
     /// Takes what the agent answered since the last turn. Gives what it said of itself, if it did.
-    pub(crate) fn turn(&mut self, unix_ns: u64) -> Option<AgentInfo> {
+    pub(crate) fn advance(&mut self, unix_ns: u64) -> Option<AgentInfo> {
         let mut info = None;
         while let Some(change) = self.fetcher.as_mut().and_then(Fetcher::change) {
             if let Some(said) = self.apply(change, unix_ns) {

@@ -6,7 +6,7 @@ use netflume_core::enrich::host::Host;
 
 /// Where the host's files are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct Roots {
     /// The host's root directory. Default `/`; in a container that the host is mounted into, `HOST_ROOT` of the environment.
     pub root: PathBuf,
     /// The host's `/proc`. Default `/proc`, or `HOST_PROC` of the environment.
@@ -15,7 +15,7 @@ pub struct Options {
     pub cgroup: PathBuf,
 }
 
-impl Default for Options {
+impl Default for Roots {
     fn default() -> Self {
         Self {
             root: "/".into(),
@@ -25,7 +25,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl Roots {
     /// By the variables that containers of host agents are commonly given: `HOST_ROOT`, `HOST_PROC`, `HOST_SYS`.
     #[must_use]
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
@@ -41,14 +41,14 @@ impl Options {
 
 /// Reads what the host's files say. What cannot be read is left out.
 #[must_use]
-pub fn read_host(options: &Options) -> Host {
-    let file = |path: &str| read_line(&options.root.join(path));
-    let release = read(&options.root.join("etc/os-release"))
-        .or_else(|| read(&options.root.join("usr/lib/os-release")))
+pub fn read_host(roots: &Roots) -> Host {
+    let file = |path: &str| read_line(&roots.root.join(path));
+    let release = read(&roots.root.join("etc/os-release"))
+        .or_else(|| read(&roots.root.join("usr/lib/os-release")))
         .unwrap_or_default();
     // The name of our own UTS namespace is the host's only if we run in it.
     let own_name = || Some(rustix::system::uname().nodename().to_str().ok()?.to_owned());
-    let name = if options.root == Path::new("/") {
+    let name = if roots.root == Path::new("/") {
         own_name()
     } else {
         file("etc/hostname").or_else(own_name)
@@ -126,9 +126,9 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        read_host(&Options {
+        read_host(&Roots {
             root: root.path().to_owned(),
-            ..Options::default()
+            ..Roots::default()
         })
     }
 
@@ -186,13 +186,13 @@ mod tests {
 
     #[test]
     fn the_roots_come_from_the_environment() {
-        let options = Options::from_environment(|name| match name {
+        let roots = Roots::from_environment(|name| match name {
             "HOST_PROC" => Some("/host/proc".into()),
             "HOST_SYS" => Some("/host/sys".into()),
             _ => Some(String::new()),
         });
-        assert_eq!(options.proc, Path::new("/host/proc"));
-        assert_eq!(options.cgroup, Path::new("/host/sys/fs/cgroup"));
-        assert_eq!(options.root, Path::new("/"));
+        assert_eq!(roots.proc, Path::new("/host/proc"));
+        assert_eq!(roots.cgroup, Path::new("/host/sys/fs/cgroup"));
+        assert_eq!(roots.root, Path::new("/"));
     }
 }

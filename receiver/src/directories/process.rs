@@ -86,7 +86,7 @@ impl ProcessDirectory {
     #[must_use]
     pub fn new(
         options: Options,
-        roots: &host::Options,
+        roots: &host::Roots,
         host: &Host,
         service: service::Options,
     ) -> Self {

@@ -70,10 +70,10 @@ impl Fake {
     }
 
     fn directory(&self, options: Options) -> ProcessDirectory {
-        let roots = host::Options {
+        let roots = host::Roots {
             proc: self.root.path().join("proc"),
             cgroup: self.root.path().join("cgroup"),
-            ..host::Options::default()
+            ..host::Roots::default()
         };
         ProcessDirectory::new(
             options,
@@ -303,7 +303,7 @@ fn long_command_lines_are_cut() {
 fn this_very_process_is_found_in_the_real_proc() {
     let mut directory = ProcessDirectory::new(
         Options::default(),
-        &host::Options::default(),
+        &host::Roots::default(),
         &Host::default(),
         service::Options::default(),
     );

@@ -33,6 +33,16 @@ const WIDTHS: [usize; COLUMNS] = [8, 6, 16, 17, 21, 8, 8, 6, 0];
 /// Widest widths; a longer cell pushes its own line only.
 const WIDTHS_MAX: [usize; COLUMNS] = [8, 12, 24, 47, 47, 10, 10, 8, 0];
 
+/// How records are written on stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// Aligned columns.
+    #[default]
+    Text,
+    /// OTLP JSON, one request a line, as the Collector's file exporter writes it.
+    Json,
+}
+
 /// How lines are written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConsoleOptions {

@@ -1,160 +1,223 @@
-//! The thread of the kernel source: waits for its ring or the next interval, and hands on what it reads.
+//! One driver for every receiver: it owns the thread, the clock and the wake-ups, reads the source, feeds the engine, starts a
+//! source anew that failed, and ends both.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver as Commands, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use netflume_core::model::batch::{Batch, Now};
 
 use crate::platform::clock;
-use crate::receivers::ebpf::source::{KernelOptions, KernelSource, SourceError};
-use crate::serve::health::{Health, SourceState};
-use netflume_core::ledger::Ledger;
-use netflume_core::model::batch::{Batch, BatchKind};
+use crate::receivers::{
+    Engine, EngineError, Receiver, Schedule, Settings, Source, SourceContext, SourceError, Waker,
+};
+use crate::serve::health::SourceState;
 
-/// Name of the source: its configuration key.
-pub(super) const EBPF: &str = "ebpf";
-/// The first interval, so that there is something to see soon; each after it is twice as long, up to what is configured.
-const FIRST_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest wait, so that health hears of us.
-const BEAT: Duration = Duration::from_secs(1);
+/// How often time passes for an engine.
+const TICK: Duration = Duration::from_secs(1);
 /// A source that could not start, or stopped working, is tried again after this.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// Wakes the thread for its end. Clones wake the same thread.
-#[derive(Clone, Debug)]
-pub(super) struct Stop(Arc<OwnedFd>);
+/// What a driver is asked to do, between two batches.
+enum Command {
+    /// Read what is left and end.
+    Stop,
+}
 
-impl Stop {
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self(Arc::new(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?)))
+/// An engine for which time passes as its batches and the clock have it. The same for live and recorded batches.
+pub(super) struct Timed {
+    engine: Box<dyn Engine>,
+    ticks: Schedule,
+}
+
+impl Timed {
+    pub(super) fn new(engine: Box<dyn Engine>) -> Self {
+        Self {
+            engine,
+            ticks: Schedule::every(TICK),
+        }
     }
 
-    /// Ends the thread's loop; may be called from anywhere, more than once.
+    pub(super) fn feed(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        self.pass(batch.now())?;
+        self.engine.feed(batch)
+    }
+
+    /// Time has come to `now`.
+    pub(super) fn pass(&mut self, now: Now) -> Result<(), EngineError> {
+        if self.ticks.is_due(now) {
+            self.engine.tick(now)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self, now: Now) -> Result<(), EngineError> {
+        self.engine.finish(now)
+    }
+}
+
+/// A receiver before its thread runs.
+pub(super) struct Driver {
+    pub(super) receiver: &'static dyn Receiver,
+    pub(super) settings: Settings,
+    pub(super) context: SourceContext,
+    /// The opened source, or why there is none yet.
+    pub(super) source: Result<Box<dyn Source>, SourceError>,
+    pub(super) engine: Box<dyn Engine>,
+}
+
+/// A running driver.
+pub(super) struct Running {
+    commands: Sender<Command>,
+    waker: Arc<Mutex<Option<Waker>>>,
+    thread: JoinHandle<Result<(), EngineError>>,
+}
+
+impl Running {
+    /// Asks for the end; does not wait for it.
     pub(super) fn stop(&self) {
-        // Full means that it was told already.
-        let _told = rustix::io::write(&*self.0, &1_u64.to_ne_bytes());
+        // A driver that is gone has ended already.
+        let _ended = self.commands.send(Command::Stop);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waker) = &*waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the end.
+    pub(super) fn join(self) -> Result<(), EngineError> {
+        self.thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
-/// Reads until told to stop; a source that could not start is tried again. `sink` gets every batch, and an [`BatchKind::Interval`] at the end of each interval and at the very
-/// end. `sink` says no by an error, which ends it too.
-pub(super) fn read<E>(
-    source: Result<KernelSource, SourceError>,
-    options: &KernelOptions,
-    interval: Duration,
-    stop: &Stop,
-    health: &Health,
-    ledger: &Arc<Ledger>,
-    mut sink: impl FnMut(&Batch) -> Result<(), E>,
-) -> Result<(), E> {
-    let mut source = match source {
-        Ok(source) => source,
-        Err(error) => match restart(error, options, stop, health, ledger) {
-            Some(source) => source,
-            None => return Ok(()),
-        },
-    };
-    health.source(EBPF, SourceState::Running);
-    let mut length = FIRST_INTERVAL.min(interval);
-    let mut due = Instant::now() + length;
-    let mut batches = Vec::new();
-    loop {
-        health.beat();
-        let stopped = wait(&source, stop, due);
-        let over = stopped || Instant::now() >= due;
-        let collected = if over {
-            length = (length * 2).min(interval);
-            due += length;
-            // After a pause (a stopped machine) the missed intervals are not made up.
-            due = due.max(Instant::now());
-            source.collect(&mut batches)
-        } else {
-            source.drain(&mut batches);
-            Ok(())
+impl Driver {
+    /// Starts the thread; `ended` gets a message when it is over, for whatever reason.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(super) fn start(self, ended: tokio::sync::mpsc::Sender<()>) -> std::io::Result<Running> {
+        let (commands, received) = channel();
+        let waker = Arc::<Mutex<Option<Waker>>>::default();
+        let drive = Drive {
+            receiver: self.receiver,
+            settings: self.settings,
+            context: self.context,
+            engine: Timed::new(self.engine),
+            commands: received,
+            waker: Arc::clone(&waker),
         };
-        for batch in batches.drain(..) {
-            sink(&batch)?;
-        }
-        if over {
-            sink(&interval_end())?;
-        }
-        if stopped {
-            return Ok(());
-        }
-        if let Err(error) = collected {
-            match restart(error, options, stop, health, ledger) {
-                Some(again) => source = again,
-                None => return Ok(()),
-            }
-        }
+        let source = self.source;
+        let thread = std::thread::Builder::new()
+            .name(self.receiver.key().to_owned())
+            .spawn(move || {
+                let result = drive.run(source);
+                // The main thread may have stopped waiting, or know of another end.
+                let _unread = ended.try_send(());
+                result
+            })?;
+        Ok(Running {
+            commands,
+            waker,
+            thread,
+        })
     }
 }
 
-fn interval_end() -> Batch {
-    let (unix_ns, boot_ns) = clock::now();
-    Batch {
-        kind: BatchKind::Interval,
-        unix_ns,
-        boot_ns,
-        bytes: Vec::new(),
-    }
+/// On the driver's own thread.
+struct Drive {
+    receiver: &'static dyn Receiver,
+    settings: Settings,
+    context: SourceContext,
+    engine: Timed,
+    commands: Commands<Command>,
+    waker: Arc<Mutex<Option<Waker>>>,
 }
 
-/// Until the ring has something, the interval is over, or the end; true at the end.
-fn wait(source: &KernelSource, stop: &Stop, due: Instant) -> bool {
-    let left = due.saturating_duration_since(Instant::now()).min(BEAT);
-    let mut fds = [
-        PollFd::new(source, PollFlags::IN),
-        PollFd::new(&*stop.0, PollFlags::IN),
-    ];
-    let timeout = Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
-        tv_nsec: left.subsec_nanos().into(),
-    };
-    // An interrupted wait is only a short one.
-    let _ready = poll(&mut fds, Some(&timeout));
-    fds[1].revents().contains(PollFlags::IN)
-}
-
-/// Starts the source again after it failed, however often it takes; none when told to stop meanwhile.
-fn restart(
-    error: SourceError,
-    options: &KernelOptions,
-    stop: &Stop,
-    health: &Health,
-    ledger: &Arc<Ledger>,
-) -> Option<KernelSource> {
-    let mut error = error;
-    loop {
-        tracing::error!(
-            "receivers.ebpf does not work: {error}; next try in {} s",
-            RETRY.as_secs()
-        );
-        health.source(EBPF, SourceState::Failed(error.to_string()));
-        let until = Instant::now() + RETRY;
-        while Instant::now() < until {
-            health.beat();
-            let mut fds = [PollFd::new(&*stop.0, PollFlags::IN)];
-            let timeout = Timespec {
-                tv_sec: 1,
-                tv_nsec: 0,
+impl Drive {
+    fn run(mut self, source: Result<Box<dyn Source>, SourceError>) -> Result<(), EngineError> {
+        let mut source = source;
+        loop {
+            let failed = match source {
+                Ok(opened) => self.read(opened)?,
+                Err(error) => Some(error),
             };
-            let _ready = poll(&mut fds, Some(&timeout));
-            if fds[0].revents().contains(PollFlags::IN) {
-                return None;
+            let Some(error) = failed else {
+                return self.engine.finish(clock::now());
+            };
+            if !self.wait_after(&error)? {
+                return self.engine.finish(clock::now());
+            }
+            source = self.receiver.open(&self.settings, &self.context);
+            if source.is_ok() {
+                tracing::info!(receiver = self.receiver.key(), "source works again");
             }
         }
-        match KernelSource::start(options, Arc::clone(ledger)) {
-            Ok(source) => {
-                tracing::info!("receivers.ebpf works again");
-                health.source(EBPF, SourceState::Running);
-                return Some(source);
+    }
+
+    /// Reads until the end (none) or until the source fails.
+    fn read(&mut self, mut source: Box<dyn Source>) -> Result<Option<SourceError>, EngineError> {
+        self.set_waker(Some(source.waker()));
+        let mut batches = Vec::new();
+        let mut deadline = Instant::now();
+        let failed = loop {
+            self.context.health.beat();
+            let stop = match self.commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => true,
+                Err(TryRecvError::Empty) => false,
+            };
+            let read = if stop {
+                source.finish(&mut batches);
+                Ok(())
+            } else {
+                source.read(deadline, &mut batches)
+            };
+            for batch in batches.drain(..) {
+                self.engine.feed(&batch)?;
             }
-            Err(again) => error = again,
+            if stop {
+                break None;
+            }
+            if Instant::now() >= deadline {
+                self.engine.pass(clock::now())?;
+                deadline = Instant::now() + TICK;
+            }
+            if let Err(error) = read {
+                break Some(error);
+            }
+        };
+        self.set_waker(None);
+        Ok(failed)
+    }
+
+    /// Waits for the next try; false at the end. Time passes for the engine meanwhile.
+    fn wait_after(&mut self, error: &SourceError) -> Result<bool, EngineError> {
+        let key = self.receiver.key();
+        tracing::error!(
+            receiver = key,
+            retry_seconds = RETRY.as_secs(),
+            "source does not work: {error}"
+        );
+        let state = SourceState::Failed(error.to_string());
+        self.context.health.source(key, state);
+        let until = Instant::now() + RETRY;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(true);
+            }
+            match self.commands.recv_timeout(left.min(TICK)) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            self.context.health.beat();
+            self.engine.pass(clock::now())?;
         }
+    }
+
+    fn set_waker(&self, waker: Option<Waker>) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = waker;
     }
 }

@@ -4,31 +4,21 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::mpsc;
-
-use crate::cli::{self, RecordOptions};
-use crate::config::Config;
-use crate::pipeline::driver::{self, Stop};
-use crate::pipeline::{EndSignals, runtime, say};
-use crate::receivers::cilium::source::CiliumSource;
-use crate::receivers::ebpf::source::KernelSource;
-use crate::serve::health::Health;
-use crate::telemetry::state::SelfState;
-use crate::telemetry::{self, Telemetry};
 use netflume_core::decode::recording::Writer;
 use netflume_core::ledger::Ledger;
-use netflume_core::model::batch::Batch;
+use netflume_core::model::batch::{Batch, Now};
 
-/// What was read waits at most this long for the file while nothing more comes.
-const IDLE: Duration = Duration::from_secs(1);
+use super::{EndSignals, drivers, print_line, runtime, start, stop};
+use crate::cli::{self, RecordOptions};
+use crate::config::Config;
+use crate::receivers::{Engine, EngineError, Receiver, SourceContext};
+use crate::telemetry::state::SelfState;
+use crate::telemetry::{self, Telemetry};
 
-/// The file, shared by the threads of the sources.
+/// The file, shared by the drivers: what an engine is to them.
 #[derive(Clone)]
 struct Recording(Arc<Mutex<Inner>>);
 
@@ -51,16 +41,22 @@ impl Recording {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn write(&self, batch: &Batch) -> io::Result<()> {
+impl Engine for Recording {
+    fn feed(&mut self, batch: &Batch) -> Result<(), EngineError> {
         let mut inner = self.lock();
         inner.batches += 1;
         inner.bytes += batch.bytes.len() as u64;
-        inner.writer.write(batch)
+        Ok(inner.writer.write(batch)?)
     }
 
-    fn flush(&self) -> io::Result<()> {
-        self.lock().writer.flush()
+    fn tick(&mut self, _: Now) -> Result<(), EngineError> {
+        Ok(self.lock().writer.flush()?)
+    }
+
+    fn finish(&mut self, _: Now) -> Result<(), EngineError> {
+        Ok(self.lock().writer.flush()?)
     }
 }
 
@@ -68,7 +64,11 @@ impl Recording {
 ///
 /// # Errors
 /// No source can be started, or the file cannot be written.
-pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCode> {
+pub fn record(
+    config: &Config,
+    options: &RecordOptions,
+    receivers: &[&'static dyn Receiver],
+) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let _inside = runtime.enter();
     let mut signals = EndSignals::listen()?;
@@ -77,73 +77,20 @@ pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCo
     let state = SelfState::new(Arc::clone(&own), &ledger);
     let level = config.service.telemetry.level;
     let _lines = Telemetry::start(level, &cli::variable, &own, &state, None)?;
-    let kernel = config
-        .receivers
-        .ebpf
-        .as_ref()
-        .filter(|ebpf| ebpf.netflow)
-        .map(|ebpf| {
-            let options = ebpf.kernel_options();
-            let source = KernelSource::start(&options, Arc::clone(&ledger))?;
-            anyhow::Ok((source, options, ebpf.interval))
-        })
-        .transpose()
-        .context("receivers.ebpf")?;
     let path = options.output.display().to_string();
     let file = Recording::create(&options.output).with_context(|| path.clone())?;
-    let stop = Stop::new().context("eventfd")?;
-    let (ended, mut end) = mpsc::channel(1);
-    let mut threads: Vec<JoinHandle<io::Result<()>>> = Vec::new();
-    let mut from = Vec::new();
-    if let Some((source, options, interval)) = kernel {
-        from.push(source.report().to_string());
-        let (file, ended, stop) = (file.clone(), ended.clone(), stop.clone());
-        let ledger = Arc::clone(&ledger);
-        threads.push(std::thread::spawn(move || {
-            let health = Health::default();
-            let read = driver::read(
-                Ok(source),
-                &options,
-                interval,
-                &stop,
-                &health,
-                &ledger,
-                |batch| file.write(batch),
-            );
-            // Whoever waits may be gone already, or know of another end.
-            let _told = ended.try_send(());
-            read
-        }));
-    }
-    let mut cilium = None;
-    if let Some(receiver) = &config.receivers.cilium {
-        let socket = receiver.socket.clone();
-        from.push(format!("Cilium events of {}", socket.display()));
-        let (source, batches) =
-            CiliumSource::start(socket, ledger, Arc::default()).context("receivers.cilium")?;
-        cilium = Some(source);
-        let (file, ended) = (file.clone(), ended.clone());
-        threads.push(std::thread::spawn(move || {
-            let written = loop {
-                let written = match batches.recv_timeout(IDLE) {
-                    Ok(batch) => file.write(&batch),
-                    Err(RecvTimeoutError::Timeout) => file.flush(),
-                    Err(RecvTimeoutError::Disconnected) => break Ok(()),
-                };
-                if written.is_err() {
-                    break written;
-                }
-            };
-            let _told = ended.try_send(());
-            written
-        }));
-    }
-    if threads.is_empty() {
-        anyhow::bail!("no receiver is enabled that can be recorded: `ebpf` or `cilium`");
-    }
-    say(&format!(
+    let context = SourceContext {
+        ledger,
+        health: Arc::default(),
+    };
+    let engine = |_: &dyn Receiver, _: &_| Ok(Box::new(file.clone()) as Box<dyn Engine>);
+    let (drivers, report) = drivers(&config.settings(), receivers, &context, engine)?;
+    let (ended, mut end) = tokio::sync::mpsc::channel(1);
+    let running = start(drivers, &ended)?;
+    drop(ended);
+    print_line(&format!(
         "{}\nrecording to {path} (Ctrl-C stops)",
-        from.join(", ")
+        report.summary
     ));
     runtime.block_on(async {
         tokio::select! {
@@ -151,17 +98,9 @@ pub fn record(config: &Config, options: &RecordOptions) -> anyhow::Result<ExitCo
             _ = end.recv() => {}
         }
     });
-    stop.stop();
-    drop(cilium);
-    for thread in threads {
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            .with_context(|| path.clone())?;
-    }
-    file.flush().with_context(|| path.clone())?;
+    stop(running).with_context(|| path.clone())?;
     let recorded = file.lock();
-    say(&format!(
+    print_line(&format!(
         "{path}: {} batches, {} bytes of records",
         recorded.batches, recorded.bytes
     ));

@@ -8,11 +8,11 @@ use anyhow::Context;
 
 use crate::cli;
 use crate::config::Config;
-use crate::config::exporters::{Format, OtlpGrpc};
+use crate::config::exporters::OtlpGrpc;
 use crate::export::console::printer::{Behind, Printing};
-use crate::export::console::{Console, ConsoleError, ConsoleOptions};
+use crate::export::console::{Console, ConsoleError, ConsoleOptions, Format};
 use crate::export::exporter::{Exporter, ExporterHandle};
-use crate::receivers::ebpf::engine::Sinks;
+use crate::export::sinks::Sinks;
 use crate::serve::health::{Health, HealthHandler};
 use crate::serve::http::Server;
 use crate::serve::metrics::{MetricsHandler, Registry};

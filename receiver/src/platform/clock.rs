@@ -1,13 +1,14 @@
 //! The two clocks of a batch.
 
+use netflume_core::model::batch::Now;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 /// Wall clock (nanoseconds since 1970) and CLOCK_BOOTTIME (nanoseconds), read one after the other.
-pub(crate) fn now() -> (u64, u64) {
-    (
-        nanoseconds(clock_gettime(ClockId::Realtime)),
-        nanoseconds(clock_gettime(ClockId::Boottime)),
-    )
+pub(crate) fn now() -> Now {
+    Now {
+        unix_ns: nanoseconds(clock_gettime(ClockId::Realtime)),
+        boot_ns: nanoseconds(clock_gettime(ClockId::Boottime)),
+    }
 }
 
 fn nanoseconds(time: Timespec) -> u64 {

@@ -13,6 +13,7 @@ mod health;
 mod listen;
 mod mask;
 mod namespaces;
+pub mod publisher;
 mod range;
 mod ring;
 mod service;

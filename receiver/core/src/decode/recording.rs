@@ -45,14 +45,6 @@ pub enum ReplayError {
         /// The version in the file.
         found: u32,
     },
-    /// A frame of a kind that this program does not know.
-    #[error("recorded file: byte {offset}: frame kind {found} is unknown")]
-    Kind {
-        /// Where the frame begins.
-        offset: u64,
-        /// The number in the file.
-        found: u16,
-    },
     /// A frame longer than any source makes.
     #[error(
         "recorded file: byte {offset}: frame of {found} bytes, at most {FRAME_BYTES_MAX} are allowed"
@@ -106,7 +98,7 @@ impl<W: Write> Writer<W> {
                 )
             })?;
         let mut header = [0u8; FRAME_HEADER_BYTES];
-        header[0..2].copy_from_slice(&(batch.kind as u16).to_le_bytes());
+        header[0..2].copy_from_slice(&batch.kind.0.to_le_bytes());
         header[4..8].copy_from_slice(&length.to_le_bytes());
         header[8..16].copy_from_slice(&batch.unix_ns.to_le_bytes());
         header[16..24].copy_from_slice(&batch.boot_ns.to_le_bytes());
@@ -164,12 +156,7 @@ impl<R: Read> Reader<R> {
             _ => return Err(ReplayError::CutOff { offset }),
         }
         let [k0, k1, _, _, l0, l1, l2, l3, times @ ..] = header;
-        let kind = match u16::from_le_bytes([k0, k1]) {
-            1 => BatchKind::Kernel,
-            2 => BatchKind::Interval,
-            16 => BatchKind::CiliumMonitor,
-            found => return Err(ReplayError::Kind { offset, found }),
-        };
+        let kind = BatchKind(u16::from_le_bytes([k0, k1]));
         let length = u32::from_le_bytes([l0, l1, l2, l3]);
         if length > FRAME_BYTES_MAX {
             return Err(ReplayError::FrameLength {
@@ -232,19 +219,19 @@ mod tests {
     fn recording() -> (Vec<Batch>, Vec<u8>) {
         let batches = vec![
             Batch {
-                kind: BatchKind::Kernel,
+                kind: BatchKind::KERNEL,
                 unix_ns: 5,
                 boot_ns: 3,
                 bytes: vec![1, 2, 3],
             },
             Batch {
-                kind: BatchKind::CiliumMonitor,
+                kind: BatchKind::CILIUM_MONITOR,
                 unix_ns: 6,
                 boot_ns: 4,
                 bytes: vec![9; 100],
             },
             Batch {
-                kind: BatchKind::Interval,
+                kind: BatchKind::INTERVAL,
                 unix_ns: 7,
                 boot_ns: 5,
                 bytes: Vec::new(),

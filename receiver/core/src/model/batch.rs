@@ -3,16 +3,26 @@
 //! A [`Batch`] is what `netflume record` writes to a file and `netflume replay` reads back, so everything behind it works without
 //! privileges, and gives the same result twice.
 
-/// What the bytes of a [`Batch`] are. The number is what stands in a recorded file.
+/// What the bytes of a [`Batch`] are: the number that stands in a recorded file. Each kind belongs to one receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum BatchKind {
+pub struct BatchKind(pub u16);
+
+impl BatchKind {
     /// Records of our kernel programs ([`netflume_ebpf`]), one after the other, in order of time.
-    Kernel = 1,
+    pub const KERNEL: Self = Self(1);
     /// No bytes: an interval is over, all that was to be read for it has been read; tables flush now.
-    Interval = 2,
+    pub const INTERVAL: Self = Self(2);
     /// Whole gob messages of the Cilium monitor socket, one after the other, type definitions included.
-    CiliumMonitor = 16,
+    pub const CILIUM_MONITOR: Self = Self(16);
+}
+
+/// A moment by two clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Wall clock, nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// CLOCK_BOOTTIME, nanoseconds.
+    pub boot_ns: u64,
 }
 
 /// Bytes as they were read, and when.
@@ -26,4 +36,15 @@ pub struct Batch {
     pub boot_ns: u64,
     /// The records.
     pub bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// When it was read.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now {
+            unix_ns: self.unix_ns,
+            boot_ns: self.boot_ns,
+        }
+    }
 }

@@ -229,7 +229,7 @@ impl Worker {
             })
             .await;
         }
-        let asked_ns = clock::now().0;
+        let asked_ns = clock::now().unix_ns;
         let mut filled = Box::new(Directory::default());
         let mut tables = Vec::new();
         if let Some(list) = self.read::<Vec<Endpoint>>("endpoint").await? {
@@ -281,7 +281,7 @@ impl Worker {
                 .map(|identity| Change::Identity(Box::new(identity))),
             Refresh::None | Refresh::All | Refresh::EndpointGone(_) => None,
             Refresh::Services | Refresh::Cgroups | Refresh::Names => {
-                let asked_ns = clock::now().0;
+                let asked_ns = clock::now().unix_ns;
                 let mut filled = Box::new(Directory::default());
                 let table = self.table(question, &mut filled).await?;
                 table.map(|table| Change::Tables {

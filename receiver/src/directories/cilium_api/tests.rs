@@ -267,11 +267,11 @@ fn an_endpoint_that_is_gone_stays_known_for_a_minute() {
     }
     names.apply(tables(2), 3);
     assert_eq!(names.directory().resolve(address("10.0.0.7"), 0).id, 7);
-    names.turn(GRACE_NS);
+    names.advance(GRACE_NS);
     assert!(names.directory().endpoint(7).is_some());
     // 8 is in use again.
     names.notified(&notification(7, r#"{"id":8}"#, GRACE_NS));
-    names.turn(GRACE_NS + SECOND);
+    names.advance(GRACE_NS + SECOND);
     assert!(names.directory().endpoint(7).is_none());
     assert!(names.directory().endpoint(8).is_some());
     assert_eq!(names.directory().resolve(address("10.0.0.7"), 0).id, 0);

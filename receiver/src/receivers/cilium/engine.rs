@@ -1,51 +1,35 @@
 //! The middle of the pipeline for Cilium events: batches of gob messages in; flows, `hubble_*` metrics, log records and lines out.
 
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::config::exporters::Format;
-use crate::directories::cilium_api::{AgentInfo, Names};
-use crate::export::console::{ConsoleError, Line};
-use crate::platform::clock;
-use crate::receivers::cilium::exchanges::{self, ExchangeLane};
-use crate::receivers::cilium::observer::Shown;
-use crate::receivers::cilium::source::Batches;
-use crate::receivers::ebpf::engine::Sinks;
+use netflume_core::aggregate::exchange::ExchangeOptions;
 use netflume_core::aggregate::hubble::HubbleMetrics;
 use netflume_core::aggregate::selection::Selection;
 use netflume_core::decode::cilium::Monitor;
-use netflume_core::enrich::cilium::flow::{FlowError, Flows};
+use netflume_core::enrich::cilium::flow::{self, FlowError, Flows};
 use netflume_core::ledger::{Ledger, Reason, Stage};
-use netflume_core::model::batch::{Batch, BatchKind};
+use netflume_core::model::batch::{Batch, Now};
 use netflume_core::model::cilium::{AgentEvent, AgentNotification, CiliumEvent};
 use netflume_core::model::flow::{AgentEventType, Node, address_text, summary};
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
 use netflume_core::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
-use netflume_core::otlp::logs::LogsOptions;
-use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
+use netflume_core::otlp::metrics::MetricsEncoder;
 
-/// Records wait at most this long for their request.
-const LOGS_INTERVAL: Duration = Duration::from_secs(1);
+use crate::directories::cilium_api::{AgentInfo, Names};
+use crate::directories::process::ProcessDirectory;
+use crate::export::console::{ConsoleError, Format, Line};
+use crate::export::sinks::Sinks;
+use crate::receivers::cilium::exchanges::{self, ExchangePublisher};
+use crate::receivers::cilium::options::CiliumOptions;
+use crate::receivers::{Engine, EngineContext, EngineError, Origin, Schedule, Settings};
+use crate::serve::observer::publisher::FlowPublisher;
+
+/// Between two exports of the metrics.
+const METRICS_INTERVAL: Duration = Duration::from_secs(10);
 /// Lines that are handed over at once.
 const LINES_MAX: usize = 512;
-
-/// Whose telemetry it is.
-pub(crate) struct Resources {
-    /// Of log records: the node.
-    pub(crate) node: ResourceRef,
-    /// Of `hubble_*` metrics: the program itself, as if Hubble were scraped on this node.
-    pub(crate) own: ResourceRef,
-}
-
-/// What the configuration makes of events.
-pub(crate) struct Making {
-    pub(crate) flows: Flows,
-    pub(crate) metrics: HubbleMetrics,
-    /// Log records and lines; none: there are none.
-    pub(crate) logs: Option<Selection>,
-}
 
 /// Decoder, metrics, encoders and sinks.
 pub(crate) struct CiliumEngine {
@@ -61,114 +45,98 @@ pub(crate) struct CiliumEngine {
     sinks: Sinks,
     ledger: Arc<Ledger>,
     lines: Vec<Line>,
-    exchanges: ExchangeLane,
+    exchanges: ExchangePublisher,
     /// The Observer API's ring, if it is served.
-    shown: Option<Shown>,
+    published: Option<FlowPublisher>,
+    metrics_due: Schedule,
 }
 
 impl CiliumEngine {
+    /// # Errors
+    /// An option cannot be used, or the thread that asks the agent cannot be started.
     pub(crate) fn new(
-        making: Making,
-        node_name: &str,
-        resources: Resources,
-        (logs, points): (LogsOptions, MetricsOptions),
-        exchanges: exchanges::Options,
-        sinks: Sinks,
-        ledger: Arc<Ledger>,
-    ) -> Self {
-        Self {
+        options: &CiliumOptions,
+        settings: &Settings,
+        context: EngineContext,
+    ) -> Result<Self, EngineError> {
+        let wrong = |key, reason: String| EngineError::Options { key, reason };
+        let resource = ProcessDirectory::new(
+            crate::directories::process::Options::default(),
+            &context.roots,
+            &context.host,
+            settings.service.clone(),
+        )
+        .nobody()
+        .resource
+        .clone();
+        let mut engine = Self {
             monitor: Monitor::default(),
-            flows: making.flows,
+            flows: Flows::new(flow::Options {
+                redaction: options.redact.options(),
+                ..flow::Options::default()
+            }),
             names: Names::default(),
             node: Node {
-                name: node_name.to_owned(),
+                name: context.host.name.clone().unwrap_or_default(),
                 emitter_name: "netflume".to_owned(),
                 emitter_version: env!("CARGO_PKG_VERSION").to_owned(),
                 ..Node::default()
             },
-            metrics: making.metrics,
-            selection: making.logs,
-            exchanges: ExchangeLane::new(
-                exchanges,
-                Arc::clone(&resources.node),
-                Arc::clone(&ledger),
+            metrics: HubbleMetrics::new(&options.metrics)
+                .map_err(|error| wrong("cilium.metrics", error.to_string()))?,
+            selection: options
+                .logs
+                .enabled
+                .then(|| Selection::new(&options.logs.selection))
+                .transpose()
+                .map_err(|error| wrong("cilium.logs", error.to_string()))?,
+            exchanges: ExchangePublisher::new(
+                exchanges::Options {
+                    table: ExchangeOptions {
+                        timeout_ns: u64::try_from(options.request_timeout.as_nanos())
+                            .unwrap_or(u64::MAX),
+                        ..ExchangeOptions::default()
+                    },
+                    metrics: settings.series,
+                    spans: settings.spans,
+                },
+                Arc::clone(&resource),
+                Arc::clone(&context.ledger),
             ),
-            logs: CiliumLogsEncoder::new(logs, resources.node),
-            own: resources.own,
-            points: MetricsEncoder::new(points),
-            sinks,
-            ledger,
+            logs: CiliumLogsEncoder::new(settings.logs, resource),
+            own: context.own,
+            points: MetricsEncoder::new(settings.points),
+            sinks: context.sinks,
+            ledger: context.ledger,
             lines: Vec::new(),
-            shown: None,
+            published: context.flows,
+            metrics_due: Schedule::every(METRICS_INTERVAL),
+        };
+        if let Some(published) = &engine.published {
+            published.set_node(&engine.node);
         }
-    }
-
-    /// Asks the agent's API for names from now on.
-    pub(crate) fn ask_at(&mut self, socket: &std::path::Path) -> std::io::Result<()> {
-        if socket.as_os_str().is_empty() {
-            return Ok(());
+        if context.origin == Origin::Live && !options.api_socket.as_os_str().is_empty() {
+            engine.names.ask_at(options.api_socket.clone())?;
         }
-        self.names.ask_at(socket.to_owned())
-    }
-
-    /// Shows all events by the Observer API too.
-    pub(crate) fn show(&mut self, shown: Shown) {
-        shown.set_node(&self.node);
-        self.shown = Some(shown);
-    }
-
-    /// Takes batches until their source is gone: records go out every second, metrics every `interval`.
-    pub(crate) fn run(
-        &mut self,
-        batches: &Batches,
-        interval: Duration,
-    ) -> Result<(), ConsoleError> {
-        let mut metrics_due = Instant::now() + interval;
-        let mut logs_due = Instant::now() + LOGS_INTERVAL;
-        loop {
-            let wait = logs_due.saturating_duration_since(Instant::now());
-            match batches.recv_timeout(wait) {
-                Ok(batch) => self.feed(&batch)?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.flush(clock::now().0),
-            }
-            if Instant::now() >= logs_due {
-                logs_due = Instant::now() + LOGS_INTERVAL;
-                self.turn(clock::now().0)?;
-                self.send_records()?;
-            }
-            if Instant::now() >= metrics_due {
-                metrics_due = Instant::now() + interval;
-                self.flush(clock::now().0)?;
-            }
-        }
-    }
-
-    /// Takes one batch; other kinds than Cilium's are not for it.
-    pub(crate) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
-        if batch.kind == BatchKind::CiliumMonitor {
-            self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
-            self.turn(batch.unix_ns)?;
-            self.decode(&batch.bytes, batch.unix_ns)?;
-            if let Some(shown) = &mut self.shown {
-                shown.flush();
-            }
-        }
-        Ok(())
+        Ok(engine)
     }
 
     /// Time goes on: what the agent answered is taken, requests that wait too long are given up.
-    fn turn(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
-        if let Some(agent) = self.names.turn(unix_ns) {
+    fn advance(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
+        if let Some(agent) = self.names.advance(unix_ns) {
             self.agent_is(agent);
         }
-        self.exchanges.turn(unix_ns, &mut self.sinks)
+        self.exchanges.advance(unix_ns, &mut self.sinks)
     }
 
-    /// Ends an interval.
-    pub(crate) fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
+    /// Ends an interval of metrics.
+    fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
         self.send_records()?;
-        if let Some(lost) = self.shown.as_mut().and_then(|shown| shown.missed(unix_ns)) {
+        if let Some(lost) = self
+            .published
+            .as_mut()
+            .and_then(|published| published.missed(unix_ns))
+        {
             self.metrics.lost(&lost);
         }
         let mut points = self.exchanges.points(unix_ns);
@@ -185,8 +153,8 @@ impl CiliumEngine {
         }
         if let Some(node) = agent.node {
             self.node.name = node;
-            if let Some(shown) = &self.shown {
-                shown.set_node(&self.node);
+            if let Some(published) = &self.published {
+                published.set_node(&self.node);
             }
         }
     }
@@ -219,8 +187,8 @@ impl CiliumEngine {
                 Ok(event) => {
                     self.book(Ok(()));
                     self.event(&event)?;
-                    if let Some(shown) = &mut self.shown {
-                        shown.push(event);
+                    if let Some(published) = &mut self.published {
+                        published.push(event);
                     }
                 }
                 Err(error) => {
@@ -301,9 +269,9 @@ impl CiliumEngine {
     }
 
     fn send_records(&mut self) -> Result<(), ConsoleError> {
-        if let Some(shown) = &mut self.shown {
-            // What could not be shown at once, because a client was looking.
-            shown.flush();
+        if let Some(published) = &mut self.published {
+            // What could not be published at once, because a client was looking.
+            published.flush();
         }
         self.print()?;
         self.exchanges.send(&mut self.sinks)?;
@@ -318,10 +286,33 @@ impl CiliumEngine {
             _ => Ok(()),
         }
     }
+}
 
-    /// The end: requests that still wait for their response are given up.
-    pub(crate) fn finish(&mut self) {
+impl Engine for CiliumEngine {
+    fn feed(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
+        self.advance(batch.unix_ns)?;
+        self.decode(&batch.bytes, batch.unix_ns)?;
+        if let Some(published) = &mut self.published {
+            published.flush();
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Now) -> Result<(), EngineError> {
+        self.advance(now.unix_ns)?;
+        self.send_records()?;
+        if self.metrics_due.is_due(now) {
+            self.flush(now.unix_ns)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, now: Now) -> Result<(), EngineError> {
+        let flushed = self.flush(now.unix_ns);
+        // Requests that still wait for their response are given up.
         self.exchanges.close();
+        Ok(flushed?)
     }
 }
 

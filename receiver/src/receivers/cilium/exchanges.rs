@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::export::console::ConsoleError;
-use crate::receivers::ebpf::engine::Sinks;
+use crate::export::sinks::Sinks;
 use netflume_core::aggregate::exchange::owner::Owners;
 use netflume_core::aggregate::exchange::red::ExchangeMetrics;
 use netflume_core::aggregate::exchange::{
@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 /// The table of requests, and what is made of exchanges.
-pub(crate) struct ExchangeLane {
+pub(crate) struct ExchangePublisher {
     table: Exchanges,
     owners: Owners,
     /// None before the first time that is told.
@@ -38,7 +38,7 @@ pub(crate) struct ExchangeLane {
     done: Vec<Exchange>,
 }
 
-impl ExchangeLane {
+impl ExchangePublisher {
     /// `node` is the resource of what belongs to no pod.
     pub(crate) fn new(options: Options, node: ResourceRef, ledger: Arc<Ledger>) -> Self {
         Self {
@@ -62,17 +62,17 @@ impl ExchangeLane {
         if table.observe(flow, |exchange| done.push(exchange)) {
             self.ledger.received(Stage::Exchanges, 1);
         }
-        self.tell(flow.time_ns, sinks)
+        self.publish(flow.time_ns, sinks)
     }
 
     /// Time goes on: gives up what waits too long.
-    pub(crate) fn turn(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+    pub(crate) fn advance(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
         let Self { table, done, .. } = self;
         table.expire(unix_ns, |exchange| done.push(exchange));
-        self.tell(unix_ns, sinks)
+        self.publish(unix_ns, sinks)
     }
 
-    fn tell(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+    fn publish(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
         let series = self.series;
         let metrics = self
             .metrics

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use crate::export::retry::chance;
 use crate::platform::clock;
+use crate::receivers::Waker;
 use crate::serve::health::{Health, SourceState};
 use netflume_core::decode::cilium::Monitor;
 use netflume_core::decode::gob::{self, GobError};
@@ -104,10 +105,21 @@ impl Default for Backoff {
 #[derive(Debug)]
 pub struct Batches {
     receiver: Receiver<Batch>,
+    /// To end a wait by an empty batch.
+    wake: SyncSender<Batch>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Batches {
+    /// Ends a wait in [`Batches::recv_timeout`], by an empty batch.
+    pub(crate) fn waker(&self) -> Waker {
+        let wake = self.wake.clone();
+        Waker::new(move || {
+            // No room means that there is something to take.
+            let _full = wake.try_send(empty());
+        })
+    }
+
     /// The next batch, as [`Receiver::recv_timeout`].
     ///
     /// # Errors
@@ -154,7 +166,7 @@ impl CiliumSource {
             ledger,
             health,
             stop: Arc::clone(&stop),
-            sender,
+            sender: sender.clone(),
             waiting: Arc::clone(&waiting),
             backlog: None,
             messages: 0,
@@ -167,14 +179,30 @@ impl CiliumSource {
                 stop,
                 thread: Some(thread),
             },
-            Batches { receiver, waiting },
+            Batches {
+                receiver,
+                wake: sender,
+                waiting,
+            },
         ))
+    }
+}
+
+impl CiliumSource {
+    /// Tells the thread to stop; what it has read is handed over meanwhile.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Relaxed);
+    }
+
+    /// Whether the thread is over.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
 impl Drop for CiliumSource {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.stop();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -371,11 +399,11 @@ impl Reader {
 }
 
 fn empty() -> Batch {
-    let (unix_ns, boot_ns) = clock::now();
+    let now = clock::now();
     Batch {
-        kind: BatchKind::CiliumMonitor,
-        unix_ns,
-        boot_ns,
+        kind: BatchKind::CILIUM_MONITOR,
+        unix_ns: now.unix_ns,
+        boot_ns: now.boot_ns,
         bytes: Vec::new(),
     }
 }

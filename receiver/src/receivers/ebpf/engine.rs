@@ -2,48 +2,31 @@
 //!
 //! The same for a live source and a recorded file; time comes with the batches.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use crate::config::exporters::Format;
-use crate::directories::process::ProcessDirectory;
-use crate::export::console::printer::Printer;
-use crate::export::console::{ConsoleError, Line};
-use crate::export::exporter::ExporterHandle;
-use netflume_core::aggregate::netflow::{self, FlowTable};
+use netflume_core::aggregate::netflow::FlowTable;
 use netflume_core::aggregate::network_metrics::NetworkMetrics;
 use netflume_core::aggregate::series;
 use netflume_core::decode::kernel;
 use netflume_core::ledger::{Ledger, Reason, Stage};
-use netflume_core::model::batch::{Batch, BatchKind};
-use netflume_core::model::metrics::ResourceMetrics;
+use netflume_core::model::batch::{Batch, BatchKind, Now};
 use netflume_core::model::netflow::NetflowRecord;
-use netflume_core::model::request::{Request, Signal};
+use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
-use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
-use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
+use netflume_core::otlp::logs::LogsEncoder;
+use netflume_core::otlp::metrics::MetricsEncoder;
+
+use crate::directories::process::ProcessDirectory;
+use crate::export::console::{ConsoleError, Format, Line};
+use crate::export::sinks::Sinks;
+use crate::receivers::ebpf::options::EbpfOptions;
+use crate::receivers::{Engine, EngineContext, EngineError, Settings};
 
 /// Lines that are handed over at once.
 const LINES_MAX: usize = 1024;
 
-/// Where everything goes that leaves the program.
-pub(crate) struct Sinks {
-    pub(crate) exporter: Option<ExporterHandle>,
-    pub(crate) console: Option<(Printer, Format)>,
-    /// The newest metrics, for `/metrics`.
-    pub(crate) latest: Arc<Mutex<Vec<ResourceMetrics>>>,
-}
-
-/// Settings of the middle.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
-    pub(crate) table: netflow::Options,
-    pub(crate) metrics: series::Options,
-    pub(crate) logs: LogsOptions,
-    pub(crate) points: MetricsOptions,
-}
-
 /// Tables, encoders and sinks.
-pub(crate) struct Engine {
+pub(crate) struct EbpfEngine {
     table: FlowTable,
     directory: ProcessDirectory,
     /// None before the first batch, which tells the time.
@@ -58,47 +41,26 @@ pub(crate) struct Engine {
     records: Vec<NetflowRecord>,
 }
 
-impl Engine {
-    pub(crate) fn new(
-        options: Options,
-        mut directory: ProcessDirectory,
-        sinks: Sinks,
-        ledger: Arc<Ledger>,
-    ) -> Self {
+impl EbpfEngine {
+    pub(crate) fn new(options: &EbpfOptions, settings: &Settings, context: EngineContext) -> Self {
+        let mut directory = ProcessDirectory::new(
+            options.process.clone(),
+            &context.roots,
+            &context.host,
+            settings.service.clone(),
+        );
         let nobody = directory.nobody();
         Self {
             host: Arc::clone(&nobody.resource),
-            table: FlowTable::new(options.table, nobody),
+            table: FlowTable::new(options.table_options(), nobody),
             directory,
             metrics: None,
-            series: options.metrics,
-            logs: LogsEncoder::new(options.logs),
-            points: MetricsEncoder::new(options.points),
-            sinks,
-            ledger,
+            series: settings.series,
+            logs: LogsEncoder::new(settings.logs),
+            points: MetricsEncoder::new(settings.points),
+            sinks: context.sinks,
+            ledger: context.ledger,
             records: Vec::new(),
-        }
-    }
-
-    /// Takes a batch. At the end of an interval, what happened in it goes out.
-    ///
-    /// # Errors
-    /// The console cannot be written to.
-    pub(crate) fn feed(&mut self, batch: &Batch) -> Result<(), ConsoleError> {
-        self.metrics
-            .get_or_insert_with(|| NetworkMetrics::new(self.series, &self.host, batch.unix_ns));
-        match batch.kind {
-            BatchKind::Kernel => {
-                self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
-                self.decode(&batch.bytes);
-                Ok(())
-            }
-            BatchKind::Interval => self.flush(batch.unix_ns),
-            BatchKind::CiliumMonitor => {
-                self.ledger.received(Stage::Decode, 1);
-                self.ledger.dropped(Stage::Decode, Reason::Filtered, 1);
-                Ok(())
-            }
         }
     }
 
@@ -175,49 +137,27 @@ impl Engine {
     }
 }
 
-impl Sinks {
-    /// Whether requests of this signal are of any use.
-    pub(crate) fn wants(&self, signal: Signal) -> bool {
-        self.exporter
-            .as_ref()
-            .is_some_and(|exporter| exporter.exports(signal))
-            || matches!(self.console, Some((_, Format::Json)))
-    }
-
-    /// The metrics of an interval: to the exporters, and kept for `/metrics`.
-    pub(crate) fn points(
-        &mut self,
-        encoder: &mut MetricsEncoder,
-        points: Vec<ResourceMetrics>,
-        ledger: &Ledger,
-    ) -> Result<(), ConsoleError> {
-        let metrics = points.iter().flat_map(|of| &of.metrics);
-        let count = metrics.map(|metric| metric.data.len() as u64).sum();
-        ledger.received(Stage::Metrics, count);
-        ledger.passed(Stage::Metrics, count);
-        if self.wants(Signal::Metrics) {
-            for of in &points {
-                for request in encoder.push(of) {
-                    self.send(request)?;
-                }
-            }
-            if let Some(request) = encoder.finish() {
-                self.send(request)?;
+impl Engine for EbpfEngine {
+    /// At the end of an interval, what happened in it goes out.
+    fn feed(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        self.metrics
+            .get_or_insert_with(|| NetworkMetrics::new(self.series, &self.host, batch.unix_ns));
+        match batch.kind {
+            BatchKind::INTERVAL => self.flush(batch.unix_ns)?,
+            _ => {
+                self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
+                self.decode(&batch.bytes);
             }
         }
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = points;
         Ok(())
     }
 
-    pub(crate) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
-        if let Some((printer, Format::Json)) = &self.console {
-            printer.request(request.clone())?;
-        }
-        if let Some(exporter) = &self.exporter
-            && exporter.exports(request.signal)
-        {
-            exporter.push(request);
-        }
+    fn tick(&mut self, _: Now) -> Result<(), EngineError> {
+        // The source measures the intervals, because the kernel is asked at their ends.
+        Ok(())
+    }
+
+    fn finish(&mut self, _: Now) -> Result<(), EngineError> {
         Ok(())
     }
 }

@@ -210,7 +210,7 @@ impl KernelSource {
         let mut found = Vec::with_capacity(self.last_pass_bytes);
         let result = self.pass(&mut found);
         if let Some(udp) = &mut self.udp {
-            let count = udp.read(clock::now().1, &mut found);
+            let count = udp.read(clock::now().boot_ns, &mut found);
             self.ledger.received(Stage::Kernel, count);
             self.ledger.passed(Stage::Kernel, count);
         }
@@ -271,11 +271,11 @@ impl KernelSource {
 
     fn push(&self, bytes: Vec<u8>, batches: &mut Vec<Batch>) {
         if !bytes.is_empty() {
-            let (unix_ns, boot_ns) = clock::now();
+            let now = clock::now();
             batches.push(Batch {
-                kind: BatchKind::Kernel,
-                unix_ns,
-                boot_ns,
+                kind: BatchKind::KERNEL,
+                unix_ns: now.unix_ns,
+                boot_ns: now.boot_ns,
                 bytes,
             });
         }

@@ -1,4 +1,4 @@
-//! The Observer API beside the pipeline: events go into its ring, and its server keeps trying to listen until the end.
+//! The server of the Observer API, which keeps trying to listen until the end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::serve::observer::{self, FlowRing, ObserverError, ObserverOptions, RingWriter};
 use netflume_core::ledger::Ledger;
-use netflume_core::model::cilium::{CiliumEvent, LostEvent};
-use netflume_core::model::flow::{LostEventSource, Node};
+
+use crate::serve::observer::publisher::FlowPublisher;
+use crate::serve::observer::{self, FlowRing, ObserverError, ObserverOptions};
 
 /// Name in messages: its configuration key.
 const KEY: &str = "extensions.hubble_observer";
@@ -17,43 +17,6 @@ const KEY: &str = "extensions.hubble_observer";
 const RETRY: Duration = Duration::from_secs(10);
 /// For the last answers to be taken at the end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The pipeline's side: what clients are shown, and what they missed.
-pub(crate) struct Shown {
-    writer: RingWriter,
-    ring: FlowRing,
-    /// Missed events that were told already.
-    told: u64,
-}
-
-impl Shown {
-    /// Takes an event; clients see it after [`Shown::flush`].
-    pub(crate) fn push(&mut self, event: CiliumEvent) {
-        self.writer.push(event);
-    }
-
-    /// Shows clients what was pushed. Never waits for them.
-    pub(crate) fn flush(&mut self) {
-        self.writer.flush();
-    }
-
-    /// Whose flows they are.
-    pub(crate) fn set_node(&self, node: &Node) {
-        self.writer.set_node(node.clone());
-    }
-
-    /// Events that slow clients missed since the last time, as the loss that Hubble counts; none if there are none.
-    pub(crate) fn missed(&mut self, unix_ns: u64) -> Option<LostEvent> {
-        let missed = self.ring.missed();
-        let count = missed - std::mem::replace(&mut self.told, missed);
-        (count > 0).then(|| LostEvent {
-            time_ns: unix_ns,
-            source: LostEventSource::HUBBLE_RING_BUFFER,
-            count,
-            ..LostEvent::default()
-        })
-    }
-}
 
 /// The server's side.
 pub(crate) struct ObserverApi {
@@ -63,16 +26,12 @@ pub(crate) struct ObserverApi {
 
 impl ObserverApi {
     /// Starts the server. Must be called within the runtime.
-    pub(crate) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> (Shown, Self) {
+    pub(crate) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> (FlowPublisher, Self) {
         let (writer, ring) = observer::ring(options.capacity, ledger);
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(options, ring.clone(), stop.clone()));
-        let shown = Shown {
-            writer,
-            ring,
-            told: 0,
-        };
-        (shown, Self { stop, task })
+        let publisher = FlowPublisher::new(writer, ring);
+        (publisher, Self { stop, task })
     }
 
     /// Ends the streams and removes the socket.

@@ -1,0 +1,68 @@
+//! Where an engine sends what it makes: the exporter, the console, `/metrics`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use netflume_core::ledger::{Ledger, Stage};
+use netflume_core::model::metrics::ResourceMetrics;
+use netflume_core::model::request::{Request, Signal};
+use netflume_core::otlp::metrics::MetricsEncoder;
+
+use crate::export::console::printer::Printer;
+use crate::export::console::{ConsoleError, Format};
+use crate::export::exporter::ExporterHandle;
+
+/// Where everything goes that leaves the program.
+#[derive(Debug)]
+pub struct Sinks {
+    pub(crate) exporter: Option<ExporterHandle>,
+    pub(crate) console: Option<(Printer, Format)>,
+    /// The newest metrics, for `/metrics`.
+    pub(crate) latest: Arc<Mutex<Vec<ResourceMetrics>>>,
+}
+
+impl Sinks {
+    /// Whether requests of this signal are of any use.
+    pub(crate) fn wants(&self, signal: Signal) -> bool {
+        self.exporter
+            .as_ref()
+            .is_some_and(|exporter| exporter.exports(signal))
+            || matches!(self.console, Some((_, Format::Json)))
+    }
+
+    /// The metrics of an interval: to the exporters, and kept for `/metrics`.
+    pub(crate) fn points(
+        &mut self,
+        encoder: &mut MetricsEncoder,
+        points: Vec<ResourceMetrics>,
+        ledger: &Ledger,
+    ) -> Result<(), ConsoleError> {
+        let metrics = points.iter().flat_map(|of| &of.metrics);
+        let count = metrics.map(|metric| metric.data.len() as u64).sum();
+        ledger.received(Stage::Metrics, count);
+        ledger.passed(Stage::Metrics, count);
+        if self.wants(Signal::Metrics) {
+            for of in &points {
+                for request in encoder.push(of) {
+                    self.send(request)?;
+                }
+            }
+            if let Some(request) = encoder.finish() {
+                self.send(request)?;
+            }
+        }
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = points;
+        Ok(())
+    }
+
+    pub(crate) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
+        if let Some((printer, Format::Json)) = &self.console {
+            printer.request(request.clone())?;
+        }
+        if let Some(exporter) = &self.exporter
+            && exporter.exports(request.signal)
+        {
+            exporter.push(request);
+        }
+        Ok(())
+    }
+}
