@@ -5,4 +5,5 @@ mod delivery;
 mod exchanges;
 mod harness;
 mod lines;
+mod own_receiver;
 mod transport;

@@ -8,7 +8,7 @@ use netflume_core::model::request::{Request, Signal};
 use netflume_core::otlp::metrics::MetricsEncoder;
 
 use crate::export::console::printer::Printer;
-use crate::export::console::{ConsoleError, Format};
+use crate::export::console::{ConsoleError, Format, Line};
 use crate::export::exporter::ExporterHandle;
 
 /// Where everything goes that leaves the program.
@@ -22,15 +22,36 @@ pub struct Sinks {
 
 impl Sinks {
     /// Whether requests of this signal are of any use.
-    pub(crate) fn wants(&self, signal: Signal) -> bool {
+    #[must_use]
+    pub fn wants(&self, signal: Signal) -> bool {
         self.exporter
             .as_ref()
             .is_some_and(|exporter| exporter.exports(signal))
             || matches!(self.console, Some((_, Format::Json)))
     }
 
+    /// Whether lines are of any use.
+    #[must_use]
+    pub fn prints_lines(&self) -> bool {
+        matches!(self.console, Some((_, Format::Text)))
+    }
+
+    /// Prints lines, if anybody reads them.
+    ///
+    /// # Errors
+    /// The console cannot be written any more.
+    pub fn lines(&self, lines: Vec<Line>) -> Result<(), ConsoleError> {
+        match &self.console {
+            Some((printer, Format::Text)) => printer.lines(lines),
+            _ => Ok(()),
+        }
+    }
+
     /// The metrics of an interval: to the exporters, and kept for `/metrics`.
-    pub(crate) fn points(
+    ///
+    /// # Errors
+    /// The console cannot be written any more.
+    pub fn points(
         &mut self,
         encoder: &mut MetricsEncoder,
         points: Vec<ResourceMetrics>,
@@ -54,7 +75,11 @@ impl Sinks {
         Ok(())
     }
 
-    pub(crate) fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
+    /// Hands a request to the exporters.
+    ///
+    /// # Errors
+    /// The console cannot be written any more.
+    pub fn send(&mut self, request: Request) -> Result<(), ConsoleError> {
         if let Some((printer, Format::Json)) = &self.console {
             printer.request(request.clone())?;
         }

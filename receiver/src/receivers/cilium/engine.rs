@@ -19,7 +19,7 @@ use netflume_core::otlp::metrics::MetricsEncoder;
 
 use crate::directories::cilium_api::{AgentInfo, Names};
 use crate::directories::process::ProcessDirectory;
-use crate::export::console::{ConsoleError, Format, Line};
+use crate::export::console::{ConsoleError, Line};
 use crate::export::sinks::Sinks;
 use crate::receivers::cilium::exchanges::{self, ExchangePublisher};
 use crate::receivers::cilium::options::CiliumOptions;
@@ -238,7 +238,7 @@ impl CiliumEngine {
             return Ok(());
         }
         self.ledger.passed(Stage::Logs, 1);
-        if matches!(self.sinks.console, Some((_, Format::Text))) {
+        if self.sinks.prints_lines() {
             self.lines.push(line(event));
             if self.lines.len() == LINES_MAX {
                 self.print()?;
@@ -281,10 +281,7 @@ impl CiliumEngine {
     }
 
     fn print(&mut self) -> Result<(), ConsoleError> {
-        match &self.sinks.console {
-            Some((printer, Format::Text)) => printer.lines(std::mem::take(&mut self.lines)),
-            _ => Ok(()),
-        }
+        self.sinks.lines(std::mem::take(&mut self.lines))
     }
 }
 

@@ -17,7 +17,7 @@ use netflume_core::otlp::logs::LogsEncoder;
 use netflume_core::otlp::metrics::MetricsEncoder;
 
 use crate::directories::process::ProcessDirectory;
-use crate::export::console::{ConsoleError, Format, Line};
+use crate::export::console::{ConsoleError, Line};
 use crate::export::sinks::Sinks;
 use crate::receivers::ebpf::options::EbpfOptions;
 use crate::receivers::{Engine, EngineContext, EngineError, Settings};
@@ -117,9 +117,9 @@ impl EbpfEngine {
         let count = records.len() as u64;
         self.ledger.received(Stage::Logs, count);
         self.ledger.passed(Stage::Logs, count);
-        if let Some((printer, Format::Text)) = &self.sinks.console {
+        if self.sinks.prints_lines() {
             for some in records.chunks(LINES_MAX) {
-                printer.lines(some.iter().map(Line::from).collect())?;
+                self.sinks.lines(some.iter().map(Line::from).collect())?;
             }
         }
         if self.sinks.wants(Signal::Logs) {
