@@ -1,8 +1,10 @@
 //! The table of differences that are meant, `differences.md`.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::compare::Difference;
+use super::values::values;
 
 /// One row. An empty text holds for any.
 #[derive(Debug)]
@@ -15,6 +17,9 @@ pub(crate) struct Row {
     field: &'static str,
     why: &'static str,
 }
+
+/// How the reason of a row begins that covers other words for the same values, and nothing else.
+const WORDING: &str = "wording:";
 
 /// The rows of the table.
 pub(crate) fn table() -> Result<Vec<Row>> {
@@ -63,5 +68,13 @@ impl Row {
             && (self.stream.is_empty() || self.stream == stream)
             && event.contains(self.event)
             && (self.field.is_empty() || self.field == difference.path)
+            && (!self.why.starts_with(WORDING) || same_values(difference))
     }
+}
+
+/// Whether two texts name the same numbers and addresses.
+fn same_values(difference: &Difference) -> bool {
+    let of = |value: &Option<Value>| value.as_ref().and_then(Value::as_str).map(values);
+    let (hubble, ours) = (of(&difference.hubble), of(&difference.ours));
+    hubble.is_some() && hubble == ours
 }

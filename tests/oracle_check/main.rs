@@ -8,6 +8,8 @@ mod fixtures;
 mod metrics;
 mod named;
 #[path = "../../receiver/core/tests/support/cilium_world.rs"]
+mod values;
+#[path = "../../receiver/tests/support/cilium_world.rs"]
 mod world;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,7 @@
 use std::fmt::{self, Display};
 use std::net::Ipv4Addr;
 
-use crate::model::flow::DebugEventType as Kind;
+use crate::model::flow::{DebugEventType as Kind, DropReason};
 
 /// The message.
 #[must_use]
@@ -14,7 +14,7 @@ pub fn message(kind: Kind, args: [u32; 3]) -> impl Display {
     fmt::from_fn(move |f| write(f, kind, args))
 }
 
-/// The low 16 bits, from network order.
+/// The low 16 bits, from network order: ports of services and proxies, indices of reverse NAT.
 const fn net16(value: u32) -> u16 {
     (value as u16).swap_bytes()
 }
@@ -24,15 +24,16 @@ fn ip4(value: u32) -> Ipv4Addr {
     Ipv4Addr::from(value.to_le_bytes())
 }
 
-/// Source port above, destination port below, each in network order.
-const fn ports(value: u32) -> (u16, u16) {
-    (net16(value >> 16), net16(value))
+/// The high and the low half: two ports that the datapath has put together in host order.
+const fn halves(value: u32) -> (u16, u16) {
+    ((value >> 16) as u16, value as u16)
 }
 
 const fn direction(value: u32) -> &'static str {
     match value {
         0 => "egress",
         1 => "ingress",
+        2 => "service",
         _ => "unknown direction",
     }
 }
@@ -91,22 +92,17 @@ fn write(f: &mut fmt::Formatter<'_>, kind: Kind, [a, b, c]: [u32; 3]) -> fmt::Re
             "reverse proxy found: original destination {}:{b}",
             ip4(a)
         ),
-        Kind::DBG_L4_POLICY => write!(
-            f,
-            "layer 4 policy: proxy port {}, {}",
-            net16(a),
-            direction(b)
-        ),
+        Kind::DBG_L4_POLICY => write!(f, "L4 policy: proxy port {}, {}", net16(a), direction(b)),
         Kind::DBG_NETDEV_IN_CLUSTER => {
             write!(f, "destination inside the cluster, source identity {a}")
         }
         Kind::DBG_NETDEV_ENCAP4 => write!(f, "encapsulate by {}, identity {b}", ip4(a)),
         Kind::DBG_SKIP_PROXY => write!(f, "skip the proxy, tc index {a:x}"),
         Kind::DBG_L4_CREATE => {
-            let (port, protocol) = (net16(c >> 16), c & 0xffff);
+            let (port, protocol) = (net16(c >> 16), c & 0xff);
             write!(
                 f,
-                "layer 4 policy matched: identity {a} to {b}, port {port}, protocol {protocol}"
+                "L4 policy matched: identity {a} to {b}, port {port}, protocol {protocol}"
             )
         }
         Kind::DBG_IP_ID_MAP_FAILED4 => write!(f, "no identity for {}", ip4(a)),
@@ -128,7 +124,7 @@ fn write(f: &mut fmt::Formatter<'_>, kind: Kind, [a, b, c]: [u32; 3]) -> fmt::Re
         Kind::DBG_SK_ASSIGN => write!(f, "socket not assigned, errno {a}"),
         Kind::DBG_L7_LB => write!(
             f,
-            "layer 7 load balancing: {} to {}, proxy port {c}",
+            "L7 load balancing: {} to {}, proxy port {c}",
             ip4(a),
             ip4(b)
         ),
@@ -191,7 +187,7 @@ fn load_balancing(f: &mut fmt::Formatter<'_>, kind: Kind, [a, b, c]: [u32; 3]) -
             let (next_header, flags) = (a >> 8, a & 0xff);
             write!(
                 f,
-                "conntrack lookup: next header {next_header}, flags {flags}, {}, scope {c}",
+                "conntrack lookup: next header {next_header}, flags {flags}, direction {b} ({}), scope {c}",
                 direction(b)
             )
         }
@@ -220,7 +216,11 @@ fn ct_state(value: u32) -> impl Display {
         2 => f.write_str("reply"),
         3 => f.write_str("related"),
         4 => f.write_str("reopened"),
-        other => write!(f, "{other}"),
+        // Otherwise the datapath's return code: a negative drop reason.
+        other => match u8::try_from(other.cast_signed().unsigned_abs()) {
+            Ok(reason) if other.cast_signed() < 0 => write!(f, "{}", DropReason(reason.into())),
+            _ => write!(f, "{other}"),
+        },
     })
 }
 
@@ -232,7 +232,7 @@ fn p4(value: u32) -> impl Display {
 
 /// Ports, and next header and flags.
 fn tuple(a: u32, b: u32) -> impl Display {
-    let (source, destination) = ports(a);
+    let (source, destination) = halves(a);
     let (next_header, flags) = (b >> 8, b & 0xff);
     fmt::from_fn(move |f| {
         write!(
@@ -242,8 +242,9 @@ fn tuple(a: u32, b: u32) -> impl Display {
     })
 }
 
+/// Source port above, destination port below: as they stand in the packet, in network order.
 fn proxy(a: u32, b: u32, c: u32) -> impl Display {
-    let (source, destination) = ports(a);
+    let (source, destination) = (net16(a >> 16), net16(a));
     fmt::from_fn(move |f| {
         write!(
             f,
@@ -253,9 +254,9 @@ fn proxy(a: u32, b: u32, c: u32) -> impl Display {
     })
 }
 
-/// Addresses, and ports: the source port in the low half.
+/// Addresses, and ports in host order: the source port in the low half. (Conntrack tuples name their ports after the replies.)
 fn addresses4(a: u32, b: u32, c: u32) -> impl Display {
-    let (destination_port, source_port) = ports(c);
+    let (destination_port, source_port) = halves(c);
     fmt::from_fn(move |f| {
         write!(
             f,
@@ -267,7 +268,7 @@ fn addresses4(a: u32, b: u32, c: u32) -> impl Display {
 }
 
 fn addresses6(a: u32, b: u32, c: u32) -> impl Display {
-    let (destination_port, source_port) = ports(c);
+    let (destination_port, source_port) = halves(c);
     fmt::from_fn(move |f| {
         write!(
             f,
@@ -294,14 +295,68 @@ mod tests {
         );
     }
 
+    #[track_caller]
+    fn check(kind: Kind, args: [u32; 3], expected: &str) {
+        assert_eq!(message(kind, args).to_string(), expected);
+    }
+
+    /// Of a packet from 10.0.0.1:40000 to 10.0.0.2:443, as `bpf/lib` of Cilium 1.19 puts it together.
     #[test]
-    fn addresses_and_ports_are_in_network_order() {
-        let address = u32::from_le_bytes([10, 0, 0, 1]);
-        let text = message(
+    fn ports_are_read_in_the_order_in_which_the_datapath_sends_them() {
+        let [client, server] = [1, 2].map(|last| u32::from_le_bytes([10, 0, 0, last]));
+        let [client6, server6] = [1, 2].map(|last| u32::from_le_bytes([0xab, 0, 0, last]));
+        let ports = 443 << 16 | 40_000;
+        check(
+            Kind::DBG_CT_LOOKUP4_1,
+            [client, server, ports],
+            "conntrack lookup: 10.0.0.1:40000 to 10.0.0.2:443",
+        );
+        check(
+            Kind::DBG_SK_LOOKUP4,
+            [client, server, ports],
+            "socket lookup: 10.0.0.1:40000 to 10.0.0.2:443",
+        );
+        for (kind, what) in [
+            (Kind::DBG_CT_LOOKUP6_1, "conntrack"),
+            (Kind::DBG_SK_LOOKUP6, "socket"),
+        ] {
+            let text =
+                format!("{what} lookup: ending in ab00:0001 port 40000 to ab00:0002 port 443");
+            check(kind, [client6, server6, ports], &text);
+        }
+        check(
+            Kind::DBG_CT_LOOKUP,
+            [40_000 << 16 | 443, 6 << 8 | 1, 0],
+            "conntrack lookup: ports 40000 to 443, next header 6, flags 1",
+        );
+        // What the datapath copies from packets and maps stays in network order.
+        check(
             Kind::DBG_LB4_LOOKUP_FRONTEND,
-            [address, u32::from(80_u16.to_be()), 0],
-        )
-        .to_string();
-        assert_eq!(text, "service lookup: 10.0.0.1:80");
+            [server, u32::from(443_u16.to_be()), 0],
+            "service lookup: 10.0.0.2:443",
+        );
+        let in_packet = u32::from(40_000_u16.to_be()) << 16 | u32::from(443_u16.to_be());
+        check(
+            Kind::DBG_REV_PROXY_LOOKUP,
+            [in_packet, client, 6],
+            "reverse proxy lookup: source 10.0.0.1, ports 40000 to 443, next header 6",
+        );
+        check(
+            Kind::DBG_L7_LB,
+            [client, server, 15_001],
+            "L7 load balancing: 10.0.0.1 to 10.0.0.2, proxy port 15001",
+        );
+    }
+
+    #[test]
+    fn a_conntrack_verdict_is_a_state_or_a_drop_reason() {
+        let text =
+            |value: i32| message(Kind::DBG_CT_VERDICT, [value.cast_unsigned(), 0, 0]).to_string();
+        assert_eq!(text(2), "conntrack verdict reply, reverse NAT 0");
+        assert_eq!(
+            text(-137),
+            "conntrack verdict CT_UNKNOWN_L4_PROTOCOL, reverse NAT 0"
+        );
+        assert_eq!(text(1000), "conntrack verdict 1000, reverse NAT 0");
     }
 }
