@@ -121,6 +121,11 @@ async fn observe_shows_what_is_in_the_ring() -> Result<()> {
             "observe --last 9 --http-status 4+ --http-method get --http-path ^/cart$".to_owned(),
             &[30],
         ),
+        (
+            r"observe --last 9 --http-path ^/[\w-]{1,63}$ --http-path /items/{id} --http-url \pL+\Q?id=\E"
+                .to_owned(),
+            &[30],
+        ),
         ("observe --last 9 --type drop".to_owned(), &[20, 40]),
         (
             "observe --last 9 --type trace:to-stack".to_owned(),

@@ -7,9 +7,8 @@ mod differences;
 mod fixtures;
 mod metrics;
 mod named;
-#[path = "../../receiver/core/tests/support/cilium_world.rs"]
 mod values;
-#[path = "../../receiver/tests/support/cilium_world.rs"]
+#[path = "../../receiver/core/tests/support/cilium_world.rs"]
 mod world;
 
 use std::collections::BTreeMap;

@@ -128,6 +128,28 @@ fn filters_have_hubbles_fields_in_both_spellings_and_numbers_where_text_is_meant
 }
 
 #[test]
+fn expressions_are_taken_as_hubble_takes_them() {
+    let ordinary = [
+        r"^[\w-]{1,63}\.example\.com$",
+        r"\w{8}-\w{4}-\w{4}-\w{4}-\w{12}",
+        "/items/{id}",
+        r"\pL+",
+        r"\Q[a]\E",
+    ];
+    let list = ordinary.map(|text| format!("'{text}'")).join(", ");
+    let text = format!(
+        "    logs: {{ include: [{{ http_path: [{list}] }}] }}
+    metrics: [{{ name: dns, includeFilters: [{{ dns_query: [{list}] }}] }}]\n"
+    );
+    assert_eq!(good(&text).logs.selection.include[0].http_path, ordinary);
+    wrong(
+        "    logs: { include: [{ http_path: ['(a{1000}){1000}'] }] }\n",
+        "3:37: receivers.cilium.logs.include: http_path: `(a{1000}){1000}` is no regular expression that can be used: a count is \
+         above 1000, alone or multiplied with those around it, or its bounds are reversed",
+    );
+}
+
+#[test]
 fn a_filter_that_cannot_be_followed_is_told_with_its_place() {
     wrong(
         "    logs: { include: [{ source_pot: [a/] }] }\n",

@@ -5,6 +5,7 @@
 //! of its values does. Expressions in CEL are refused.
 
 mod check;
+mod expression;
 mod pattern;
 mod selector;
 
@@ -14,6 +15,8 @@ use crate::model::flow::{Flow, Node};
 use crate::proto::flow::FlowFilter;
 
 use check::Check;
+use expression::Budget;
+pub use expression::{ExpressionError, SyntaxError};
 pub use pattern::PatternError;
 pub use selector::{Selector, SelectorError};
 
@@ -62,14 +65,14 @@ pub enum FilterError {
         source: SelectorError,
     },
     /// Not a regular expression, or one that would need too much memory.
-    #[error("{field}: `{value}` is no regular expression that can be used: {reason}")]
+    #[error("{field}: `{value}` is no regular expression that can be used: {source}")]
     Expression {
         /// The field.
         field: &'static str,
         /// What stands there.
         value: String,
         /// Why.
-        reason: String,
+        source: ExpressionError,
     },
     /// Not a status code.
     #[error("http_status_code: `{0}` is no status: write 404, or 4+ and 40+ for all that begin so")]
@@ -105,15 +108,16 @@ impl FlowFilters {
     /// # Errors
     /// The first value that cannot be read.
     pub fn compile(include: &[FlowFilter], exclude: &[FlowFilter]) -> Result<Self, FilterError> {
+        let mut budget = Budget::default();
+        let mut all = |filters: &[FlowFilter]| {
+            let filters = filters.iter();
+            filters
+                .map(|filter| check::compile(filter, &mut budget))
+                .collect::<Result<_, _>>()
+        };
         Ok(Self {
-            include: include
-                .iter()
-                .map(check::compile)
-                .collect::<Result<_, _>>()?,
-            exclude: exclude
-                .iter()
-                .map(check::compile)
-                .collect::<Result<_, _>>()?,
+            include: all(include)?,
+            exclude: all(exclude)?,
         })
     }
 

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use regex::Regex;
-
+use super::expression::{Budget, Expression};
 use super::pattern::{self, NamespacedPrefix};
 use super::{FilterError, Selector, in_prefix};
 use crate::model::flow::message_type::ACCESS_LOG;
@@ -18,7 +17,7 @@ pub(super) enum Check {
     TranslatedIp(Vec<(IpAddr, u8)>),
     Pod(End, Vec<NamespacedPrefix>),
     Service(End, Vec<NamespacedPrefix>),
-    Names(End, Regex),
+    Names(End, Expression),
     Labels(End, Vec<Selector>),
     NodeLabels(Vec<Selector>),
     Identity(End, Vec<u32>),
@@ -30,14 +29,14 @@ pub(super) enum Check {
     Protocol(Vec<Protocol>),
     Reply(Vec<bool>),
     Encrypted(Vec<bool>),
-    DnsQuery(Vec<Regex>),
+    DnsQuery(Expression),
     HttpStatus(Vec<String>),
     HttpMethod(Vec<String>),
-    HttpPath(Vec<Regex>),
-    HttpUrl(Vec<Regex>),
+    HttpPath(Expression),
+    HttpUrl(Expression),
     HttpHeader(Vec<proto::HttpHeader>),
     TcpFlags(Vec<TcpFlags>),
-    NodeName(Regex),
+    NodeName(Expression),
     IpVersion(Vec<i32>),
     TraceId(Vec<String>),
     Uuid(Vec<Uuid>),
@@ -113,7 +112,7 @@ impl Protocol {
 }
 
 /// One test for each field that has values, the cheap ones first.
-pub(super) fn compile(filter: &FlowFilter) -> Result<Vec<Check>, FilterError> {
+pub(super) fn compile(filter: &FlowFilter, budget: &mut Budget) -> Result<Vec<Check>, FilterError> {
     use End::{Destination, Source};
     if filter
         .experimental
@@ -181,13 +180,13 @@ pub(super) fn compile(filter: &FlowFilter) -> Result<Vec<Check>, FilterError> {
     http_field!(http_status_code, values => Check::HttpStatus(each(values, status)?));
     http_field!(http_method, values => Check::HttpMethod(values.clone()));
     http_field!(http_header, values => Check::HttpHeader(values.clone()));
-    http_field!(http_path, values => Check::HttpPath(each(values, |v| expression("http_path", v))?));
-    http_field!(http_url, values => Check::HttpUrl(each(values, |v| expression("http_url", v))?));
-    field!(dns_query, values => Check::DnsQuery(each(values, |v| expression("dns_query", v))?));
-    field!(source_fqdn, values => Check::Names(Source, patterns("source_fqdn", values, pattern::dns_names)?));
+    http_field!(http_path, values => Check::HttpPath(expression("http_path", values, budget)?));
+    http_field!(http_url, values => Check::HttpUrl(expression("http_url", values, budget)?));
+    field!(dns_query, values => Check::DnsQuery(expression("dns_query", values, budget)?));
+    field!(source_fqdn, values => Check::Names(Source, patterns("source_fqdn", values, pattern::dns_name, budget)?));
     field!(destination_fqdn, values =>
-        Check::Names(Destination, patterns("destination_fqdn", values, pattern::dns_names)?));
-    field!(node_name, values => Check::NodeName(patterns("node_name", values, pattern::nodes)?));
+        Check::Names(Destination, patterns("destination_fqdn", values, pattern::dns_name, budget)?));
+    field!(node_name, values => Check::NodeName(patterns("node_name", values, pattern::node, budget)?));
     Ok(checks)
 }
 
@@ -274,8 +273,8 @@ impl Check {
                 .or((flow.verdict == Verdict::DROPPED).then_some(false))
                 .is_some_and(|reply| values.contains(&reply)),
             Self::Encrypted(values) => values.contains(&flow.ip.is_some_and(|ip| ip.encrypted)),
-            Self::DnsQuery(patterns) => {
-                matches!(flow.l7_record(), Some(L7Record::Dns(dns)) if patterns.iter().any(|p| p.is_match(&dns.query)))
+            Self::DnsQuery(pattern) => {
+                matches!(flow.l7_record(), Some(L7Record::Dns(dns)) if pattern.is_match(&dns.query))
             }
             Self::HttpStatus(statuses) => http(flow).is_some_and(|http| {
                 http.code != 0 && {
@@ -288,12 +287,12 @@ impl Check {
                     .iter()
                     .any(|m| !http.method.is_empty() && m.eq_ignore_ascii_case(&http.method))
             }),
-            Self::HttpPath(patterns) => http(flow)
+            Self::HttpPath(pattern) => http(flow)
                 .and_then(|http| pattern::url_path(&http.url))
-                .is_some_and(|path| patterns.iter().any(|p| p.is_match(&path))),
-            Self::HttpUrl(patterns) => http(flow).is_some_and(|http| {
-                !http.url.is_empty() && patterns.iter().any(|p| p.is_match(&http.url))
-            }),
+                .is_some_and(|path| pattern.is_match(&path)),
+            Self::HttpUrl(pattern) => {
+                http(flow).is_some_and(|http| !http.url.is_empty() && pattern.is_match(&http.url))
+            }
             Self::HttpHeader(wanted) => http(flow).is_some_and(|http| {
                 http.headers
                     .iter()
@@ -434,29 +433,36 @@ fn namespaced(field: &'static str, value: &str) -> Result<NamespacedPrefix, Filt
 fn patterns(
     field: &'static str,
     values: &[String],
-    read: impl Fn(&[String]) -> Result<Regex, pattern::PatternError>,
-) -> Result<Regex, FilterError> {
-    read(values).map_err(|source| FilterError::Pattern {
+    read: impl Fn(&str) -> Result<String, pattern::PatternError>,
+    budget: &mut Budget,
+) -> Result<Expression, FilterError> {
+    let wrong = |value: &str, source| FilterError::Pattern {
         field,
-        value: values.join(", "),
+        value: value.to_owned(),
         source,
-    })
+    };
+    let expressions = each(values, |value| {
+        let expression = read(value).map_err(|source| wrong(value, source))?;
+        Ok(pattern::whole(&expression))
+    })?;
+    Expression::new(&expressions, budget)
+        .map_err(|_| wrong(&values.join(", "), pattern::PatternError::TooLarge))
 }
 
 fn selector(field: &'static str, value: &str) -> Result<Selector, FilterError> {
     Selector::parse(value).map_err(|source| FilterError::Selector { field, source })
 }
 
-fn expression(field: &'static str, value: &str) -> Result<Regex, FilterError> {
-    // The bound is on the compiled form: clients may not make us use memory without end.
-    regex::RegexBuilder::new(value)
-        .size_limit(1 << 20)
-        .build()
-        .map_err(|error| FilterError::Expression {
-            field,
-            value: value.to_owned(),
-            reason: error.to_string(),
-        })
+fn expression(
+    field: &'static str,
+    values: &[String],
+    budget: &mut Budget,
+) -> Result<Expression, FilterError> {
+    Expression::new(values, budget).map_err(|(value, source)| FilterError::Expression {
+        field,
+        value,
+        source,
+    })
 }
 
 fn status(value: &str) -> Result<String, FilterError> {

@@ -1,7 +1,5 @@
 //! Patterns of names: text into a test, by the rules of Cilium `pkg/hubble/filters/patterns.go` and `k8s.go` (1.19).
 
-use regex::Regex;
-
 /// Why a pattern is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
@@ -22,17 +20,13 @@ pub enum PatternError {
     TooLarge,
 }
 
-/// One or more DNS names: `*` stands for any run of characters, dots included.
-pub(super) fn dns_names(patterns: &[String]) -> Result<Regex, PatternError> {
-    let mut expressions = Vec::with_capacity(patterns.len());
-    for pattern in patterns {
-        expressions.push(name(pattern)?);
-    }
-    anchored(&expressions)
+/// A pattern of DNS names as an expression: `*` stands for any run of characters, dots included.
+pub(super) fn dns_name(pattern: &str) -> Result<String, PatternError> {
+    name(pattern)
 }
 
-/// Nodes: `cluster/node`, each part a pattern; a part that is missing or empty means any.
-pub(super) fn nodes(patterns: &[String]) -> Result<Regex, PatternError> {
+/// A pattern of nodes as an expression: `cluster/node`, each part a pattern; a part that is missing or empty means any.
+pub(super) fn node(pattern: &str) -> Result<String, PatternError> {
     const ANY: &str = r"[-0-9_a-z]+(?:\.[-0-9_a-z]+)*";
     let part = |text: &str| {
         if text.is_empty() {
@@ -41,22 +35,19 @@ pub(super) fn nodes(patterns: &[String]) -> Result<Regex, PatternError> {
             name(text)
         }
     };
-    let mut expressions = Vec::with_capacity(patterns.len());
-    for pattern in patterns {
-        let (cluster, node) = pattern.split_once('/').unwrap_or(("", pattern));
-        if pattern.is_empty() {
-            return Err(PatternError::Empty);
-        }
-        if node.contains('/') {
-            return Err(PatternError::Slashes);
-        }
-        expressions.push(format!("{}/{}", part(cluster)?, part(node)?));
+    let (cluster, node) = pattern.split_once('/').unwrap_or(("", pattern));
+    if pattern.is_empty() {
+        return Err(PatternError::Empty);
     }
-    anchored(&expressions)
+    if node.contains('/') {
+        return Err(PatternError::Slashes);
+    }
+    Ok(format!("{}/{}", part(cluster)?, part(node)?))
 }
 
-fn anchored(expressions: &[String]) -> Result<Regex, PatternError> {
-    Regex::new(&format!(r"\A(?:{})\z", expressions.join("|"))).map_err(|_| PatternError::TooLarge)
+/// An expression that has to match the whole text.
+pub(super) fn whole(expression: &str) -> String {
+    format!(r"\A(?:{expression})\z")
 }
 
 fn name(pattern: &str) -> Result<String, PatternError> {
@@ -153,38 +144,34 @@ fn percent_decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::flow_filter::expression::{Budget, Expression};
 
-    fn owned(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|&text| text.to_owned()).collect()
+    #[track_caller]
+    fn matcher(expression: Result<String, PatternError>) -> Expression {
+        Expression::new(&[whole(&expression.unwrap())], &mut Budget::default()).unwrap()
     }
 
     #[test]
     fn dns_patterns_are_anchored_and_blind_to_case_and_final_dot() {
-        let names = dns_names(&owned(&["*.Example.com.", "one"])).unwrap();
-        assert!(names.is_match("a.b.example.com") && names.is_match("one"));
+        let names = matcher(dns_name("*.Example.com."));
+        assert!(names.is_match("a.b.example.com"));
         assert!(
             !names.is_match("example.com")
-                && !names.is_match("one.more")
+                && !names.is_match("a.example.com.more")
                 && !names.is_match("axexample.com")
         );
-        assert_eq!(
-            dns_names(&owned(&["a b"])).unwrap_err(),
-            PatternError::Character(' ')
-        );
-        assert_eq!(dns_names(&owned(&["a.."])).unwrap_err(), PatternError::Dots);
-        assert_eq!(dns_names(&owned(&[""])).unwrap_err(), PatternError::Empty);
+        assert_eq!(dns_name("a b"), Err(PatternError::Character(' ')));
+        assert_eq!(dns_name("a.."), Err(PatternError::Dots));
+        assert_eq!(dns_name(""), Err(PatternError::Empty));
     }
 
     #[test]
     fn node_patterns_have_a_cluster_and_a_node() {
-        let any_cluster = nodes(&owned(&["k8s*"])).unwrap();
+        let any_cluster = matcher(node("k8s*"));
         assert!(any_cluster.is_match("default/k8s1") && !any_cluster.is_match("default/other"));
-        let any_node = nodes(&owned(&["prod/"])).unwrap();
+        let any_node = matcher(node("prod/"));
         assert!(any_node.is_match("prod/n.x") && !any_node.is_match("test/n"));
-        assert_eq!(
-            nodes(&owned(&["a/b/c"])).unwrap_err(),
-            PatternError::Slashes
-        );
+        assert_eq!(node("a/b/c"), Err(PatternError::Slashes));
     }
 
     #[test]

@@ -198,6 +198,7 @@ fn messages_match_by_each_field() {
         r#"{"http_method":["get"]}"#,
         r#"{"http_path":["^/cart$"]}"#,
         r#"{"http_url":["id=\\d"]}"#,
+        r#"{"http_url":["/items/{id}","^http://[\\w-]{1,63}/\\pL+\\Q?\\E"]}"#,
         r#"{"http_header":[{"key":"X-User","value":"a"}]}"#,
         r#"{"trace_id":["30313233343536373839616263646566"]}"#,
         r#"{"protocol":["http"]}"#,
