@@ -1,6 +1,6 @@
 //! The fixtures' L7 access logs through the program: spans and metrics of exchanges, named by the agent's API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
@@ -14,6 +14,7 @@ use netflume_tests::monitor::{Messages, Monitor};
 use netflume_tests::page::Page;
 use netflume_tests::{agent_api, wait};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode};
 
 /// Time of the fixtures' first request (2026-05-13T10:00:00Z and a bit).
@@ -84,8 +85,10 @@ fn each_exchange_of_the_access_logs_is_one_span_and_one_value_of_a_metric() -> R
     client.send(&messages.definitions)?;
     client.send_all(&messages.events)?;
     let books = wait::until("every request is answered or given up", || {
-        let stage = Page::read(page).ok()?.stage("exchanges");
-        (stage.received > 150 && stage.is_balanced()).then_some(stage)
+        let page = Page::read(page).ok()?;
+        let (decode, stage) = (page.stage("decode"), page.stage("exchanges"));
+        let is_read = decode.received == messages.events.len() as u64;
+        (is_read && stage.is_balanced()).then_some(stage)
     })?;
     let made = Page::read(page)?.stage("spans");
     ensure!(made.is_balanced() && made.dropped == 0, "{made:?}");
@@ -94,11 +97,11 @@ fn each_exchange_of_the_access_logs_is_one_span_and_one_value_of_a_metric() -> R
         (spans.len() as u64 == made.passed).then_some(spans)
     })?;
     ensure!(
-        books.passed >= made.passed && made.passed > 60,
+        books.received > 150 && books.passed >= made.passed && made.passed > 60,
         "{books:?} {made:?}"
     );
 
-    let ids: std::collections::BTreeSet<_> = spans.iter().map(|told| &told.span.span_id).collect();
+    let ids: BTreeSet<_> = spans.iter().map(|told| &told.span.span_id).collect();
     ensure!(ids.len() == spans.len(), "span ids are there twice");
     for told in &spans {
         let failed = told
@@ -111,6 +114,7 @@ fn each_exchange_of_the_access_logs_is_one_span_and_one_value_of_a_metric() -> R
         ensure!(told.span.start_time_unix_nano <= told.span.end_time_unix_nano);
     }
     eleven_requests(&spans)?;
+    records_name_their_spans(&collector, &spans)?;
     let of = |name: &str, value: &str| spans.iter().filter(|told| told.get(name) == value).count();
     ensure!(of("error.type", "policy_denied") > 1);
     ensure!(of("error.type", "timeout") > 1);
@@ -144,6 +148,39 @@ fn each_exchange_of_the_access_logs_is_one_span_and_one_value_of_a_metric() -> R
     }
     agent.stop()?;
     Ok(())
+}
+
+/// Each log record of a layer-7 request names a span, and its response the same one.
+fn records_name_their_spans(collector: &FakeCollector, spans: &[Told]) -> Result<()> {
+    // They come by other requests than the spans.
+    let of_span = |record: &LogRecord| spans.iter().any(|told| told.span.span_id == record.span_id);
+    let records = wait::until("every span has a record, most have two", || {
+        let mut records = records(collector);
+        records.retain(of_span);
+        let named: BTreeSet<_> = records.iter().map(|record| &record.span_id).collect();
+        (named.len() == spans.len() && records.len() > named.len() + 40).then_some(records)
+    })?;
+    for told in spans {
+        let span = &told.span;
+        let of_this = |record: &&LogRecord| record.span_id == span.span_id;
+        let records: Vec<_> = records.iter().filter(of_this).collect();
+        ensure!(records.len() <= 2, "{records:?}");
+        for record in records {
+            ensure!(record.trace_id == span.trace_id, "{record:?} {span:?}");
+            ensure!(record.flags == span.flags & 0xff && record.flags & 1 == 1);
+        }
+    }
+    Ok(())
+}
+
+fn records(collector: &FakeCollector) -> Vec<LogRecord> {
+    let requests = collector.logs().into_iter();
+    let resources = requests.flat_map(|request| request.resource_logs);
+    let scopes = resources.flat_map(|of| of.scope_logs);
+    let records = scopes.flat_map(|scope| scope.log_records);
+    records
+        .filter(|record| record.event_name == "cilium.l7")
+        .collect()
 }
 
 /// Requests with every known method, in turn at the client's and at the server's proxy.

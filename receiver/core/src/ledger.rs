@@ -65,7 +65,7 @@ closed_set! {
         Malformed = "malformed",
         /// A filter or scope said no.
         Filtered = "filtered",
-        /// Left out by the rate of sampling that is configured.
+        /// Left out by sampling: the configured rate, or a caller that does not record its trace.
         Sampled = "sampled",
         /// Nothing changed: there is nothing to say.
         Unchanged = "unchanged",
@@ -85,7 +85,7 @@ closed_set! {
         Shutdown = "shutdown",
         /// The output (a terminal, pipe or file) could not be written any more.
         OutputFailed = "output_failed",
-        /// A response whose request was not seen.
+        /// A request whose response, or a response whose request, was not seen.
         Unpaired = "unpaired",
         /// The source itself reported that it lost events before we saw them.
         SourceLost = "source_lost",

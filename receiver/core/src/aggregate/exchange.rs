@@ -1,15 +1,12 @@
 //! Layer-7 flows → exchanges: a request joined with its response, how long it took, and what was given up on.
 //!
-//! HTTP is joined by `X-Request-Id` within one point of observation (the same request is logged where it leaves and where it arrives);
-//! everything else, and HTTP without the header, by both ends and what was asked. Times are the proxy's own. The table is bounded:
+//! How a response finds its request is written at [`Requests`]. Times are the proxy's own. The table is bounded in requests and in bytes:
 //! when it is full the oldest request is given up.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
-use hashbrown::HashMap;
-
-use crate::model::flow::{Flow, L7FlowType, L7Record, Layer7, TrafficDirection, Verdict};
+use crate::enrich::cilium::requests::{Conversation, Gone, Limits, Requests};
+use crate::model::flow::{Flow, L7FlowType, L7Record, Layer7, Question, Verdict};
 
 pub mod owner;
 pub mod red;
@@ -17,11 +14,16 @@ pub mod said;
 pub mod span;
 mod url;
 
+/// Denials that are remembered, so that one which the proxy logs again is not reported twice.
+const DENIALS_MAX: usize = 64;
+
 /// Bounds of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeOptions {
     /// Requests that may wait at once. Default: 4096.
     pub capacity: usize,
+    /// Bytes of the records that wait. Default: 16 MiB.
+    pub bytes: usize,
     /// How long a request waits for its response, nanoseconds. Default: 30 s.
     pub timeout_ns: u64,
 }
@@ -30,6 +32,7 @@ impl Default for ExchangeOptions {
     fn default() -> Self {
         Self {
             capacity: 4096,
+            bytes: 16 << 20,
             timeout_ns: 30_000_000_000,
         }
     }
@@ -44,10 +47,16 @@ pub enum Outcome {
     Denied,
     /// No response came in time.
     Unanswered,
-    /// Given up before its time: the table was full, or the next request of its connection took its place. Nothing is known of it.
+    /// A generic parser's request without a response. Some of these parsers log requests alone, so this says nothing of the answer.
+    RequestOnly,
+    /// Given up before its time: the table was full. Nothing is known of its end.
     NoRoom,
+    /// The next request of its connection shows that it was answered; the response itself was not seen.
+    Superseded,
     /// The request was not seen: it came before we did, or was given up.
     ResponseOnly,
+    /// The proxy logged a denial again that was complete already.
+    Repeated,
 }
 
 /// A request with its response. At least one of them is there.
@@ -66,42 +75,13 @@ pub struct Exchange {
     pub outcome: Outcome,
 }
 
-/// One request among those that wait.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    /// Where it was seen, and the `X-Request-Id`.
-    Id(TrafficDirection, Box<str>),
-    /// Client and server, address and port, and what was asked.
-    Ends(End, End, Question),
-}
-
-type End = (Option<IpAddr>, u16);
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Question {
-    /// Requests of one connection follow each other.
-    Connection(TrafficDirection),
-    /// Name and types: several questions share a socket.
-    Dns(Box<str>, Vec<u16>),
-    /// Correlation id.
-    Kafka(i32),
-}
-
-#[derive(Debug)]
-struct Waiting {
-    turn: u64,
-    since_ns: u64,
-    request: Flow,
-}
-
 /// Requests that wait for their response.
 #[derive(Debug)]
 pub struct Exchanges {
-    options: ExchangeOptions,
-    turn: u64,
-    waiting: HashMap<Key, Waiting, foldhash::fast::RandomState>,
-    /// In order of arrival; an entry whose turn is not that of the map is stale.
-    order: VecDeque<(u64, Key)>,
+    timeout_ns: u64,
+    waiting: Requests<Flow>,
+    /// The last denials that were answered: between whom, of what, and when.
+    denials: VecDeque<(Conversation, Question, u64)>,
 }
 
 impl Exchanges {
@@ -109,10 +89,12 @@ impl Exchanges {
     #[must_use]
     pub fn new(options: ExchangeOptions) -> Self {
         Self {
-            options,
-            turn: 0,
-            waiting: HashMap::default(),
-            order: VecDeque::new(),
+            timeout_ns: options.timeout_ns,
+            waiting: Requests::new(Limits {
+                count: options.capacity,
+                bytes: options.bytes,
+            }),
+            denials: VecDeque::new(),
         }
     }
 
@@ -128,24 +110,36 @@ impl Exchanges {
         self.waiting.is_empty()
     }
 
-    /// Takes a flow, and says so; those that are no layer-7 requests or responses are left. Hands to `out` what is complete by it, and
+    /// Takes a flow; false for those that are no layer-7 requests or responses, which are left. Hands to `out` what is complete by it, and
     /// what had to be given up for it.
     pub fn observe(&mut self, flow: &Flow, mut out: impl FnMut(Exchange)) -> bool {
         let Some(l7) = flow.l7.as_deref() else {
             return false;
         };
+        let conversation = Conversation::of(flow, l7.kind);
         match l7.kind {
             _ if l7.record == L7Record::None => return false,
-            // A denied request has no response; what comes back is the proxy's own.
-            L7FlowType::REQUEST if flow.verdict == Verdict::DROPPED => {
+            L7FlowType::REQUEST if self.is_repeated(&conversation, flow, l7) => {
+                out(alone(flow.clone(), Outcome::Repeated));
+            }
+            L7FlowType::REQUEST if is_over(flow, l7) => {
                 out(alone(flow.clone(), Outcome::Denied));
             }
-            L7FlowType::REQUEST => self.wait(flow, l7, out),
+            L7FlowType::REQUEST => {
+                let size = size_of::<Flow>() + l7.size();
+                self.waiting.insert(
+                    conversation,
+                    l7.question,
+                    (flow.time_ns, size),
+                    flow.clone(),
+                    |gone, old| out(given_up(old, gone)),
+                );
+            }
             L7FlowType::RESPONSE => {
-                let request = self
-                    .waiting
-                    .remove(&key(flow, l7))
-                    .map(|waiting| waiting.request);
+                let request = self.waiting.take(&conversation, &l7.question);
+                if request.as_ref().is_some_and(is_denied) {
+                    self.remember(conversation, flow, l7);
+                }
                 out(joined(request, flow.clone()));
             }
             _ => return false,
@@ -153,65 +147,74 @@ impl Exchanges {
         true
     }
 
-    fn wait(&mut self, flow: &Flow, l7: &Layer7, mut out: impl FnMut(Exchange)) {
-        self.turn += 1;
-        let key = key(flow, l7);
-        let waiting = Waiting {
-            turn: self.turn,
-            since_ns: flow.time_ns,
-            request: flow.clone(),
-        };
-        self.order.push_back((self.turn, key.clone()));
-        if let Some(displaced) = self.waiting.insert(key, waiting) {
-            out(alone(displaced.request, Outcome::NoRoom));
+    /// Some proxies log a denied request when it comes, and the same entry again after they answered it: with the answer's status and time.
+    fn is_repeated(&self, conversation: &Conversation, flow: &Flow, l7: &Layer7) -> bool {
+        is_over(flow, l7)
+            && self
+                .denials
+                .contains(&(*conversation, l7.question, record_time(flow)))
+    }
+
+    fn remember(&mut self, conversation: Conversation, flow: &Flow, l7: &Layer7) {
+        if self.denials.len() == DENIALS_MAX {
+            self.denials.pop_front();
         }
-        while self.waiting.len() > self.options.capacity.max(1) {
-            match self.oldest() {
-                Some(oldest) => out(alone(oldest.request, Outcome::NoRoom)),
-                None => break,
-            }
-        }
-        if self.order.len() > self.options.capacity.max(1) * 2 {
-            let waiting = &self.waiting;
-            self.order
-                .retain(|(turn, key)| waiting.get(key).is_some_and(|w| w.turn == *turn));
-        }
+        self.denials
+            .push_back((conversation, l7.question, record_time(flow)));
     }
 
     /// Gives up what waits too long at `now_ns`, by the time at which the flows were read.
     pub fn expire(&mut self, now_ns: u64, mut out: impl FnMut(Exchange)) {
-        while let Some((turn, key)) = self.order.front() {
-            let Some(waiting) = self.waiting.get(key).filter(|w| w.turn == *turn) else {
-                self.order.pop_front();
-                continue;
-            };
-            if now_ns.saturating_sub(waiting.since_ns) < self.options.timeout_ns {
-                return;
-            }
-            if let Some(oldest) = self.oldest() {
-                out(Exchange {
-                    duration_ns: Some(self.options.timeout_ns),
-                    ..alone(oldest.request, Outcome::Unanswered)
-                });
-            }
-        }
+        let Some(until_ns) = now_ns.checked_sub(self.timeout_ns) else {
+            return;
+        };
+        let timeout_ns = self.timeout_ns;
+        self.waiting.expire(until_ns, |old| {
+            let outcome = without_response(&old).unwrap_or(Outcome::Unanswered);
+            out(Exchange {
+                duration_ns: (outcome == Outcome::Unanswered).then_some(timeout_ns),
+                ..alone(old, outcome)
+            });
+        });
     }
 
-    /// Forgets what waits: the end. Gives its number.
-    pub fn forget(&mut self) -> usize {
-        self.order.clear();
-        std::mem::take(&mut self.waiting).len()
-    }
-
-    /// Takes the request out that waits longest.
-    fn oldest(&mut self) -> Option<Waiting> {
-        while let Some((turn, key)) = self.order.pop_front() {
-            if self.waiting.get(&key).is_some_and(|w| w.turn == turn) {
-                return self.waiting.remove(&key);
+    /// The end: hands to `out` what is known of those that wait, and gives the number of the others.
+    pub fn close(&mut self, mut out: impl FnMut(Exchange)) -> u64 {
+        let mut unknown = 0;
+        for old in self.waiting.drain() {
+            match without_response(&old) {
+                Some(outcome) => out(alone(old, outcome)),
+                None => unknown += 1,
             }
         }
-        None
+        unknown
     }
+}
+
+fn is_denied(request: &Flow) -> bool {
+    request.verdict == Verdict::DROPPED
+}
+
+/// Whether a request waits for nothing: it was denied, and its record has the proxy's answer, or the protocol has none in a record of its own.
+fn is_over(request: &Flow, l7: &Layer7) -> bool {
+    is_denied(request) && (l7.status != 0 || !matches!(l7.record, L7Record::Http(_)))
+}
+
+/// What is known of a request without its response.
+fn without_response(request: &Flow) -> Option<Outcome> {
+    match request.l7_record() {
+        _ if is_denied(request) => Some(Outcome::Denied),
+        Some(L7Record::Generic(_)) => Some(Outcome::RequestOnly),
+        _ => None,
+    }
+}
+
+fn given_up(request: Flow, gone: Gone) -> Exchange {
+    let outcome = without_response(&request).unwrap_or(match gone {
+        Gone::NoRoom => Outcome::NoRoom,
+        Gone::Superseded => Outcome::Superseded,
+    });
+    alone(request, outcome)
 }
 
 fn alone(request: Flow, outcome: Outcome) -> Exchange {
@@ -227,14 +230,15 @@ fn alone(request: Flow, outcome: Outcome) -> Exchange {
 fn joined(request: Option<Flow>, response: Flow) -> Exchange {
     let end_ns = record_time(&response);
     let start_ns = request.as_ref().map(record_time);
+    let denied = response.verdict == Verdict::DROPPED;
     Exchange {
         start_ns: start_ns.unwrap_or(end_ns),
         // Two proxies' clocks may differ.
         duration_ns: start_ns.map(|start| end_ns.saturating_sub(start)),
-        outcome: match (&request, response.verdict) {
-            (None, _) => Outcome::ResponseOnly,
-            (Some(_), Verdict::DROPPED) => Outcome::Denied,
-            (Some(_), _) => Outcome::Answered,
+        outcome: match &request {
+            None => Outcome::ResponseOnly,
+            Some(request) if denied || is_denied(request) => Outcome::Denied,
+            Some(_) => Outcome::Answered,
         },
         request,
         response: Some(response),
@@ -250,207 +254,6 @@ fn record_time(flow: &Flow) -> u64 {
         .unwrap_or(flow.time_ns)
 }
 
-/// Source and destination.
-fn ends(flow: &Flow) -> (End, End) {
-    let (source, destination) = flow
-        .ip
-        .map_or((None, None), |ip| (ip.source, ip.destination));
-    (
-        (source, flow.source_port()),
-        (destination, flow.destination_port()),
-    )
-}
-
-/// The same for a request and its response: the ends of a response are exchanged.
-fn key(flow: &Flow, l7: &Layer7) -> Key {
-    if !l7.request_id.is_empty() {
-        return Key::Id(flow.direction, l7.request_id.clone());
-    }
-    let (source, destination) = ends(flow);
-    let (client, server) = if l7.kind == L7FlowType::RESPONSE {
-        (destination, source)
-    } else {
-        (source, destination)
-    };
-    let question = match &l7.record {
-        L7Record::Dns(dns) => Question::Dns(dns.query.clone(), dns.qtypes.clone()),
-        L7Record::Kafka(kafka) => Question::Kafka(kafka.correlation_id),
-        L7Record::Http(_) | L7Record::Generic(_) | L7Record::None => {
-            Question::Connection(flow.direction)
-        }
-    };
-    Key::Ends(client, server, question)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::flow::{Dns, Http, Ip, IpVersion, L4};
-
-    const CLIENT: (&str, u16) = ("10.0.0.1", 40_000);
-    const SERVER: (&str, u16) = ("10.0.0.2", 80);
-
-    fn flow(kind: L7FlowType, time: i64, id: &str, record: L7Record) -> Flow {
-        let (source, destination) = if kind == L7FlowType::REQUEST {
-            (CLIENT, SERVER)
-        } else {
-            (SERVER, CLIENT)
-        };
-        Flow {
-            time_ns: u64::try_from(time).unwrap(),
-            verdict: Verdict::FORWARDED,
-            ip: Some(Ip {
-                source: source.0.parse().ok(),
-                destination: destination.0.parse().ok(),
-                version: IpVersion::IPv4,
-                ..Ip::default()
-            }),
-            l4: Some(L4::Udp {
-                source_port: source.1,
-                destination_port: destination.1,
-            }),
-            l7: Some(Box::new(Layer7 {
-                kind,
-                record,
-                record_time_ns: time,
-                request_id: id.into(),
-                ..Layer7::default()
-            })),
-            ..Flow::default()
-        }
-    }
-
-    fn http(kind: L7FlowType, time: i64, id: &str) -> Flow {
-        flow(kind, time, id, L7Record::Http(Http::default()))
-    }
-
-    fn dns(kind: L7FlowType, time: i64, qtype: u16) -> Flow {
-        let dns = Dns {
-            query: "a.".into(),
-            qtypes: vec![qtype],
-            ..Dns::default()
-        };
-        flow(kind, time, "", L7Record::Dns(dns))
-    }
-
-    fn table(capacity: usize) -> Exchanges {
-        Exchanges::new(ExchangeOptions {
-            capacity,
-            timeout_ns: 100,
-        })
-    }
-
-    fn observe(table: &mut Exchanges, flow: &Flow) -> Vec<(Outcome, u64, Option<u64>)> {
-        let mut out = Vec::new();
-        table.observe(flow, |e| out.push((e.outcome, e.start_ns, e.duration_ns)));
-        out
-    }
-
-    #[test]
-    fn a_response_finds_its_request_by_its_id() {
-        let mut table = table(8);
-        assert_eq!(observe(&mut table, &http(L7FlowType::REQUEST, 10, "a")), []);
-        assert_eq!(observe(&mut table, &http(L7FlowType::REQUEST, 20, "b")), []);
-        let answered = [(Outcome::Answered, 10, Some(20))];
-        assert_eq!(
-            observe(&mut table, &http(L7FlowType::RESPONSE, 30, "a")),
-            answered
-        );
-        let unknown = [(Outcome::ResponseOnly, 31, None)];
-        assert_eq!(
-            observe(&mut table, &http(L7FlowType::RESPONSE, 31, "a")),
-            unknown
-        );
-        assert_eq!(table.len(), 1);
-    }
-
-    #[test]
-    fn the_same_request_at_two_points_is_two_exchanges() {
-        let mut table = table(8);
-        let at = |kind, time, direction| Flow {
-            direction,
-            ..http(kind, time, "a")
-        };
-        observe(
-            &mut table,
-            &at(L7FlowType::REQUEST, 10, TrafficDirection::EGRESS),
-        );
-        observe(
-            &mut table,
-            &at(L7FlowType::REQUEST, 12, TrafficDirection::INGRESS),
-        );
-        let ingress = observe(
-            &mut table,
-            &at(L7FlowType::RESPONSE, 20, TrafficDirection::INGRESS),
-        );
-        assert_eq!(ingress, [(Outcome::Answered, 12, Some(8))]);
-        let egress = observe(
-            &mut table,
-            &at(L7FlowType::RESPONSE, 22, TrafficDirection::EGRESS),
-        );
-        assert_eq!(egress, [(Outcome::Answered, 10, Some(12))]);
-    }
-
-    #[test]
-    fn without_an_id_the_ends_and_the_question_tell() {
-        let mut table = table(8);
-        observe(&mut table, &dns(L7FlowType::REQUEST, 10, 1));
-        observe(&mut table, &dns(L7FlowType::REQUEST, 11, 28));
-        assert_eq!(
-            observe(&mut table, &dns(L7FlowType::RESPONSE, 20, 28)),
-            [(Outcome::Answered, 11, Some(9))]
-        );
-        assert_eq!(
-            observe(&mut table, &dns(L7FlowType::RESPONSE, 21, 1)),
-            [(Outcome::Answered, 10, Some(11))]
-        );
-    }
-
-    #[test]
-    fn a_denied_request_does_not_wait() {
-        let mut table = table(8);
-        let denied = Flow {
-            verdict: Verdict::DROPPED,
-            ..http(L7FlowType::REQUEST, 10, "a")
-        };
-        assert_eq!(observe(&mut table, &denied), [(Outcome::Denied, 10, None)]);
-        assert!(table.is_empty());
-    }
-
-    #[test]
-    fn what_waits_too_long_or_finds_no_room_is_given_up() {
-        let mut table = table(2);
-        observe(&mut table, &http(L7FlowType::REQUEST, 10, "a"));
-        observe(&mut table, &http(L7FlowType::REQUEST, 20, "b"));
-        let given_up = observe(&mut table, &http(L7FlowType::REQUEST, 30, "c"));
-        assert_eq!(given_up, [(Outcome::NoRoom, 10, None)]);
-        let mut expired = Vec::new();
-        table.expire(120, |e| {
-            expired.push((e.outcome, e.start_ns, e.duration_ns))
-        });
-        let late = (Outcome::Unanswered, 20, Some(100));
-        assert_eq!((expired, table.len()), (vec![late], 1));
-        let again = observe(&mut table, &http(L7FlowType::REQUEST, 40, "c"));
-        assert_eq!(again, [(Outcome::NoRoom, 30, None)]);
-        assert_eq!((table.forget(), table.len()), (1, 0));
-    }
-
-    #[test]
-    fn answered_requests_take_no_room() {
-        let mut table = table(4);
-        for time in 1..1000 {
-            observe(&mut table, &http(L7FlowType::REQUEST, time, "a"));
-            observe(&mut table, &http(L7FlowType::RESPONSE, time, "a"));
-        }
-        assert!(table.is_empty() && table.order.len() <= 8);
-    }
-
-    #[test]
-    fn other_flows_are_left() {
-        let mut table = table(4);
-        assert_eq!(observe(&mut table, &Flow::default()), []);
-        let nothing = flow(L7FlowType::REQUEST, 1, "a", L7Record::None);
-        assert!(!table.observe(&nothing, |_| {}));
-        assert_eq!(observe(&mut table, &http(L7FlowType::SAMPLE, 1, "a")), []);
-    }
-}
+#[path = "exchange_tests.rs"]
+mod tests;

@@ -15,7 +15,7 @@ pub mod names;
 pub mod summary;
 pub mod texts;
 
-pub use layer7::{Dns, Http, Kafka, L7Record, Layer7, TraceParent};
+pub use layer7::{Dns, Generic, Http, Kafka, L7Record, Layer7, Question, TraceParent};
 pub use names::*;
 
 /// One flow.

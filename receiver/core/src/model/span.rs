@@ -8,6 +8,28 @@ pub type TraceId = [u8; 16];
 /// 8 bytes; all zero is invalid.
 pub type SpanId = [u8; 8];
 
+/// W3C trace flag: the caller records its trace.
+pub const SAMPLED: u8 = 1;
+
+/// Which span of which trace something belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanContext {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// The span.
+    pub span_id: SpanId,
+    /// W3C trace flags.
+    pub flags: u8,
+}
+
+impl SpanContext {
+    /// Whether the span is recorded.
+    #[must_use]
+    pub const fn is_sampled(&self) -> bool {
+        self.flags & SAMPLED != 0
+    }
+}
+
 /// One span.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanRecord {
@@ -15,10 +37,8 @@ pub struct SpanRecord {
     pub resource: ResourceRef,
     /// Instrumentation scope, from [`crate::semconv::scope`].
     pub scope: &'static str,
-    /// The trace.
-    pub trace_id: TraceId,
-    /// The span.
-    pub span_id: SpanId,
+    /// Its own ids, and the trace flags.
+    pub context: SpanContext,
     /// The span that caused it, when the request carried one.
     pub parent_span_id: Option<SpanId>,
     /// The parent is in another process. Meaningless without a parent.

@@ -8,6 +8,7 @@ use crate::model::flow::{
 };
 use crate::model::request::{Request, Signal};
 use crate::model::resource::ResourceRef;
+use crate::model::span::SpanContext;
 use crate::otlp::hubble::any::AnyFields;
 use crate::otlp::hubble::json::event_fields;
 use crate::otlp::logs::{LogBody, LogsOptions, field};
@@ -43,9 +44,14 @@ impl CiliumLogsEncoder {
         }
     }
 
-    /// Adds an event. Gives back the request of those before it if it did not fit any more.
+    /// Adds an event, and the span that it belongs to. Gives back the request of those before it if it did not fit any more.
     #[must_use = "a request that is not exported is lost"]
-    pub fn push(&mut self, event: &CiliumEvent, node: &Node) -> Option<Request> {
+    pub fn push(
+        &mut self,
+        event: &CiliumEvent,
+        span: Option<&SpanContext>,
+        node: &Node,
+    ) -> Option<Request> {
         let body = self.body;
         self.requests.add(&self.resource, SCOPE, 1, |out, _| {
             let (number, text) = severity(event);
@@ -58,6 +64,14 @@ impl CiliumLogsEncoder {
                 });
             }
             attributes(out, event);
+            if let Some(span) = span {
+                // W3C trace flags; zero is the field's default.
+                if span.flags != 0 {
+                    wire::fixed32(out, field::FLAGS, span.flags.into());
+                }
+                wire::bytes(out, field::TRACE_ID, &span.trace_id);
+                wire::bytes(out, field::SPAN_ID, &span.span_id);
+            }
             wire::fixed64(out, field::OBSERVED_TIME_UNIX_NANO, time_ns(event));
             wire::bytes(out, field::EVENT_NAME, event_name(event).as_bytes());
         })
@@ -250,7 +264,7 @@ mod tests {
             if let Some(payload) = payload
                 && let Ok(event) = flows.payload(&payload, 7, &directory)
             {
-                assert!(encoder.push(&event, &Node::default()).is_none());
+                assert!(encoder.push(&event, None, &Node::default()).is_none());
                 pushed += 1;
             }
         }

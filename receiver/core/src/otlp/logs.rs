@@ -18,6 +18,9 @@ pub(super) mod field {
     pub(in crate::otlp) const SEVERITY_TEXT: u8 = 3;
     pub(in crate::otlp) const BODY: u8 = 5;
     pub(in crate::otlp) const ATTRIBUTES: u8 = 6;
+    pub(in crate::otlp) const FLAGS: u8 = 8;
+    pub(in crate::otlp) const TRACE_ID: u8 = 9;
+    pub(in crate::otlp) const SPAN_ID: u8 = 10;
     pub(in crate::otlp) const OBSERVED_TIME_UNIX_NANO: u8 = 11;
     pub(in crate::otlp) const EVENT_NAME: u8 = 12;
 }

@@ -77,12 +77,18 @@ impl SpansEncoder {
 }
 
 fn write(out: &mut Vec<u8>, span: &SpanRecord) {
-    wire::bytes(out, field::TRACE_ID, &span.trace_id);
-    wire::bytes(out, field::SPAN_ID, &span.span_id);
+    wire::bytes(out, field::TRACE_ID, &span.context.trace_id);
+    wire::bytes(out, field::SPAN_ID, &span.context.span_id);
+    let mut flags = u32::from(span.context.flags);
     if let Some(parent) = &span.parent_span_id {
         wire::bytes(out, field::PARENT_SPAN_ID, parent);
-        let remote = if span.parent_is_remote { IS_REMOTE } else { 0 };
-        wire::fixed32(out, field::FLAGS, HAS_IS_REMOTE | remote);
+        flags |= HAS_IS_REMOTE;
+        if span.parent_is_remote {
+            flags |= IS_REMOTE;
+        }
+    }
+    if flags != 0 {
+        wire::fixed32(out, field::FLAGS, flags);
     }
     wire::bytes(out, field::NAME, span.name.as_bytes());
     let kind = match span.kind {
@@ -129,10 +135,11 @@ mod tests {
 
     use super::*;
     use crate::model::resource::{Resource, Value};
+    use crate::model::span::SpanContext;
 
     prop_compose! {
         fn span()(
-            (trace_id, span_id) in any::<([u8; 16], [u8; 8])>(),
+            (trace_id, span_id, flags) in any::<([u8; 16], [u8; 8], u8)>(),
             parent in prop::option::of(any::<([u8; 8], bool)>()),
             name in ".{1,200}",
             kind in prop::sample::select(vec![
@@ -147,8 +154,7 @@ mod tests {
             SpanRecord {
                 resource: Arc::new(Resource::default()),
                 scope: "netflume.test",
-                trace_id,
-                span_id,
+                context: SpanContext { trace_id, span_id, flags },
                 parent_span_id: parent.map(|(id, _)| id),
                 parent_is_remote: parent.is_some_and(|(_, remote)| remote),
                 name,
@@ -205,13 +211,13 @@ mod tests {
             (Some(_), true) => 0x300,
         };
         Span {
-            trace_id: span.trace_id.to_vec(),
-            span_id: span.span_id.to_vec(),
+            trace_id: span.context.trace_id.to_vec(),
+            span_id: span.context.span_id.to_vec(),
             parent_span_id: span
                 .parent_span_id
                 .map(|id| id.to_vec())
                 .unwrap_or_default(),
-            flags,
+            flags: flags | u32::from(span.context.flags),
             name: span.name.clone(),
             kind: match span.kind {
                 SpanKind::Internal => 1,

@@ -216,11 +216,12 @@ impl CiliumEngine {
     }
 
     fn event(&mut self, event: &CiliumEvent) -> Result<(), ConsoleError> {
+        let mut span = None;
         match event {
             CiliumEvent::Flow(flow) => {
                 self.names.seen(flow);
                 self.metrics.observe(flow, &self.node);
-                self.exchanges.flow(flow, &mut self.sinks)?;
+                span = self.exchanges.flow(flow, &mut self.sinks)?;
             }
             CiliumEvent::Lost(lost) => self.metrics.lost(lost),
             CiliumEvent::Agent(agent) => {
@@ -245,7 +246,7 @@ impl CiliumEngine {
             }
         }
         if self.sinks.wants(Signal::Logs)
-            && let Some(request) = self.logs.push(event, &self.node)
+            && let Some(request) = self.logs.push(event, span.as_ref(), &self.node)
         {
             self.sinks.send(request)?;
         }
@@ -306,10 +307,9 @@ impl Engine for CiliumEngine {
     }
 
     fn finish(&mut self, now: Now) -> Result<(), EngineError> {
-        let flushed = self.flush(now.unix_ns);
         // Requests that still wait for their response are given up.
-        self.exchanges.close();
-        Ok(flushed?)
+        let closed = self.exchanges.close(now.unix_ns, &mut self.sinks);
+        Ok(closed.and(self.flush(now.unix_ns))?)
     }
 }
 

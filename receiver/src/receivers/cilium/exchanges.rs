@@ -11,10 +11,11 @@ use netflume_core::aggregate::exchange::{
 };
 use netflume_core::aggregate::series;
 use netflume_core::ledger::{Ledger, Reason, Stage};
-use netflume_core::model::flow::Flow;
+use netflume_core::model::flow::{Flow, L7FlowType};
 use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
+use netflume_core::model::span::SpanContext;
 use netflume_core::otlp::spans::{SpansEncoder, SpansOptions};
 
 /// Settings of what becomes of exchanges.
@@ -52,17 +53,30 @@ impl ExchangePublisher {
         }
     }
 
-    /// Takes a flow; only layer-7 ones matter.
+    /// Takes a flow; only layer-7 ones matter. Gives the span that the flow belongs to, if its request is known.
     #[inline]
-    pub(crate) fn flow(&mut self, flow: &Flow, sinks: &mut Sinks) -> Result<(), ConsoleError> {
-        if flow.l7.is_none() {
-            return Ok(());
-        }
+    pub(crate) fn flow(
+        &mut self,
+        flow: &Flow,
+        sinks: &mut Sinks,
+    ) -> Result<Option<SpanContext>, ConsoleError> {
+        let Some(l7) = flow.l7.as_deref() else {
+            return Ok(None);
+        };
         let Self { table, done, .. } = self;
-        if table.observe(flow, |exchange| done.push(exchange)) {
-            self.ledger.received(Stage::Exchanges, 1);
+        if !table.observe(flow, |exchange| done.push(exchange)) {
+            return Ok(None);
         }
-        self.publish(flow.time_ns, sinks)
+        self.ledger.received(Stage::Exchanges, 1);
+        let span = match l7.kind {
+            L7FlowType::REQUEST => span::context(flow),
+            _ => {
+                let mut joined = done.iter().filter(|exchange| exchange.response.is_some());
+                joined.find_map(|exchange| span::context(exchange.request.as_ref()?))
+            }
+        };
+        self.publish(flow.time_ns, sinks)?;
+        Ok(span)
     }
 
     /// Time goes on: gives up what waits too long.
@@ -81,9 +95,13 @@ impl ExchangePublisher {
             let flows = [&exchange.request, &exchange.response];
             let flows = flows.into_iter().flatten().count() as u64;
             let lost = match exchange.outcome {
-                Outcome::Answered | Outcome::Denied | Outcome::Unanswered => None,
+                Outcome::Answered
+                | Outcome::Denied
+                | Outcome::Unanswered
+                | Outcome::RequestOnly => None,
                 Outcome::NoRoom => Some(Reason::TableFull),
-                Outcome::ResponseOnly => Some(Reason::Unpaired),
+                Outcome::Superseded | Outcome::ResponseOnly => Some(Reason::Unpaired),
+                Outcome::Repeated => Some(Reason::Unchanged),
             };
             if let Some(reason) = lost {
                 self.ledger.dropped(Stage::Exchanges, reason, flows);
@@ -99,6 +117,10 @@ impl ExchangePublisher {
                 && let Some(span) = span::of(&exchange, said, &resource)
             {
                 self.ledger.received(Stage::Spans, 1);
+                if !span.context.is_sampled() {
+                    self.ledger.dropped(Stage::Spans, Reason::Sampled, 1);
+                    continue;
+                }
                 self.ledger.passed(Stage::Spans, 1);
                 if let Some(request) = self.spans.push(&span) {
                     sinks.send(request)?;
@@ -124,9 +146,11 @@ impl ExchangePublisher {
     }
 
     /// The end: what still waits is given up.
-    pub(crate) fn close(&mut self) {
-        let waiting = self.table.forget() as u64;
+    pub(crate) fn close(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
+        let Self { table, done, .. } = self;
+        let waiting = table.close(|exchange| done.push(exchange));
         self.ledger
             .dropped(Stage::Exchanges, Reason::Shutdown, waiting);
+        self.publish(unix_ns, sinks)
     }
 }

@@ -1,7 +1,7 @@
 //! Rate, errors and duration of exchanges as the semantic conventions count them: one histogram for each protocol and side.
 //!
-//! What policy denied took no time; what got no response took as long as it was waited for. Series are those of the pod at whose proxy
-//! it was seen. `dns.question.name`, which has no bound, is left to spans.
+//! What policy denied took as long as the proxy's own answer; what got no response took as long as it was waited for. Series are those
+//! of the pod at whose proxy it was seen. `dns.question.name`, which has no bound, is left to spans.
 
 use super::Exchange;
 use super::said::Said;

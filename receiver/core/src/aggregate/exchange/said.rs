@@ -103,10 +103,13 @@ pub fn of(exchange: &Exchange) -> Option<Said> {
     let mut bag = common(request, side);
     let (name, failed, series) = match request.l7_record()? {
         L7Record::Http(http) => {
-            let code = match response {
-                Some(L7Record::Http(response)) => Some(response.code),
-                _ => None,
-            };
+            // A proxy's own answer to what it denied may stand in the record of the request.
+            let flows = [&exchange.response, &exchange.request];
+            let records = flows
+                .into_iter()
+                .flatten()
+                .filter_map(|flow| flow.l7.as_deref());
+            let code = records.map(|l7| l7.status).find(|code| *code != 0);
             of_http(exchange, request, http, code, side, &mut bag)
         }
         L7Record::Dns(dns) => {
@@ -266,6 +269,8 @@ fn of_http(
     });
     let version = match http.protocol.strip_prefix("HTTP/") {
         Some(version @ ("1.0" | "1.1" | "2" | "3")) => version,
+        // Cilium's word for it.
+        Some("1") => "1.0",
         Some("2.0") => "2",
         Some("3.0") => "3",
         _ => "",

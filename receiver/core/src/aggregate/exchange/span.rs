@@ -2,16 +2,18 @@
 //!
 //! Trace and parent are those of the request's `traceparent`. Without one the trace is that of the request's `X-Request-Id`, if it is a
 //! UUID: spans of the same request at other proxies then stand in one trace. All other ids follow from what the proxy logged: the same
-//! record gives the same span, whoever reads it.
+//! record gives the same span, whoever reads it. A caller that does not record its trace has none of this span either.
 
 use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
 
 use super::said::{Said, Side};
-use super::{Exchange, ends, key};
+use super::{Exchange, record_time};
+use crate::enrich::cilium::requests::Conversation;
+use crate::model::flow::{Flow, L7Record};
 use crate::model::resource::ResourceRef;
-use crate::model::span::{SpanId, SpanKind, SpanRecord, SpanStatus, TraceId};
+use crate::model::span::{SAMPLED, SpanContext, SpanId, SpanKind, SpanRecord, SpanStatus, TraceId};
 use crate::semconv::exchange::SCOPE;
 
 /// Of the two halves of a trace id, and of a span id.
@@ -21,14 +23,19 @@ const SEEDS: [u64; 3] = [
     0x7370_616e_0000_0001,
 ];
 
-/// The span of an exchange, of which this is said. `resource` is that of its side, see [`super::owner`].
+/// The place of a request's span in its trace, whether it is recorded or not. `None` for flows that are no layer-7 ones.
 #[must_use]
-pub fn of(exchange: &Exchange, said: Said, resource: &ResourceRef) -> Option<SpanRecord> {
-    let request = exchange.request.as_ref()?;
+pub fn context(request: &Flow) -> Option<SpanContext> {
     let l7 = request.l7.as_deref()?;
-    let seen = (exchange.start_ns, key(request, l7), ends(request));
+    let conversation = Conversation::of(request, l7.kind);
+    // Parsers of other protocols may log several requests of one moment.
+    let fields = match &l7.record {
+        L7Record::Generic(generic) => &*generic.fields,
+        _ => &[],
+    };
+    let seen = (record_time(request), conversation, l7.question, fields);
     // Zero is no id.
-    let number = |seed| FixedState::with_seed(seed).hash_one(&seen).max(1);
+    let number = |seed| FixedState::with_seed(seed).hash_one(seen).max(1);
     let trace_id: TraceId = match l7.trace {
         Some(parent) => parent.trace_id,
         None => uuid(&l7.request_id).unwrap_or_else(|| {
@@ -37,13 +44,25 @@ pub fn of(exchange: &Exchange, said: Said, resource: &ResourceRef) -> Option<Spa
         }),
     };
     let span_id: SpanId = number(SEEDS[2]).to_be_bytes();
+    Some(SpanContext {
+        trace_id,
+        span_id,
+        // Without a parent the decision is ours: it is recorded.
+        flags: l7.trace.map_or(SAMPLED, |parent| parent.flags),
+    })
+}
+
+/// The span of an exchange, of which this is said. `resource` is that of its side, see [`super::owner`].
+#[must_use]
+pub fn of(exchange: &Exchange, said: Said, resource: &ResourceRef) -> Option<SpanRecord> {
+    let request = exchange.request.as_ref()?;
+    let parent = request.l7.as_deref()?.trace;
     Some(SpanRecord {
         resource: resource.clone(),
         scope: SCOPE,
-        trace_id,
-        span_id,
-        parent_span_id: l7.trace.map(|parent| parent.span_id),
-        parent_is_remote: l7.trace.is_some(),
+        context: context(request)?,
+        parent_span_id: parent.map(|parent| parent.span_id),
+        parent_is_remote: parent.is_some(),
         name: said.name,
         kind: match said.side {
             Side::Client => SpanKind::Client,

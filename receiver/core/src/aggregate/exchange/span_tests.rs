@@ -35,6 +35,10 @@ fn flow(kind: L7FlowType, direction: TrafficDirection, record: L7Record) -> Flow
         }),
         l7: Some(Box::new(Layer7 {
             kind,
+            status: match &record {
+                L7Record::Http(http) => http.code,
+                _ => 0,
+            },
             record,
             ..Layer7::default()
         })),
@@ -179,6 +183,19 @@ fn what_policy_denied_or_nobody_answered_is_an_error() {
     let mut denied = exchange(TrafficDirection::EGRESS, http("GET", "/", 0), None);
     assert!(told(&span(&denied)).contains(&"error.type=policy_denied".to_owned()));
     assert_eq!(span(&denied).status, SpanStatus::Error(None));
+    // The proxy's answer stands in the record of the request, or in one of its own.
+    denied.request.as_mut().unwrap().l7.as_mut().unwrap().status = 403;
+    assert!(told(&span(&denied)).contains(&"http.response.status_code=403".to_owned()));
+    let mut answered = exchange(
+        TrafficDirection::EGRESS,
+        http("GET", "/", 0),
+        Some(http("GET", "/", 403)),
+    );
+    answered.outcome = Outcome::Denied;
+    let said = told(&span(&answered));
+    for expected in ["error.type=policy_denied", "http.response.status_code=403"] {
+        assert!(said.contains(&expected.to_owned()), "{said:?}");
+    }
     denied.outcome = Outcome::Unanswered;
     assert!(told(&span(&denied)).contains(&"error.type=timeout".to_owned()));
 }
@@ -259,21 +276,31 @@ fn ids_follow_from_the_record_and_the_trace_from_its_headers() {
     let mut egress = exchange(TrafficDirection::EGRESS, http("GET", "/", 0), None);
     let mut ingress = exchange(TrafficDirection::INGRESS, http("GET", "/", 0), None);
     assert_eq!(span(&egress), span(&egress));
-    assert_ne!(span(&egress).trace_id, span(&ingress).trace_id);
-    let later = Exchange {
-        start_ns: 1_001,
-        ..egress.clone()
-    };
-    assert_ne!(span(&egress).span_id, span(&later).span_id);
+    assert_ne!(
+        span(&egress).context.trace_id,
+        span(&ingress).context.trace_id
+    );
+    let mut later = egress.clone();
+    later.request.as_mut().unwrap().time_ns += 1;
+    assert_ne!(span(&egress).context.span_id, span(&later).context.span_id);
 
     with_ids(&mut egress, ID, None);
     // Another proxy decided otherwise about the trace.
     with_ids(&mut ingress, &ID.replace("-9d3f-", "-4d3f-"), None);
-    assert_eq!(span(&egress).trace_id, span(&ingress).trace_id);
-    assert_ne!(span(&egress).span_id, span(&ingress).span_id);
+    assert_eq!(
+        span(&egress).context.trace_id,
+        span(&ingress).context.trace_id
+    );
+    assert_ne!(
+        span(&egress).context.span_id,
+        span(&ingress).context.span_id
+    );
     assert_eq!(span(&egress).parent_span_id, None);
     with_ids(&mut ingress, "1", None);
-    assert_ne!(span(&egress).trace_id, span(&ingress).trace_id);
+    assert_ne!(
+        span(&egress).context.trace_id,
+        span(&ingress).context.trace_id
+    );
 
     let parent = TraceParent {
         trace_id: [7; 16],
@@ -283,10 +310,32 @@ fn ids_follow_from_the_record_and_the_trace_from_its_headers() {
     with_ids(&mut egress, ID, Some(parent));
     let child = span(&egress);
     assert_eq!(
-        (child.trace_id, child.parent_span_id),
+        (child.context.trace_id, child.parent_span_id),
         ([7; 16], Some([8; 8]))
     );
-    assert!(child.parent_is_remote && child.span_id != [8; 8]);
+    assert!(child.context.is_sampled() && child.context.flags == 1);
+    assert!(child.parent_is_remote && child.context.span_id != [8; 8]);
+}
+
+#[test]
+fn the_callers_decision_about_the_trace_holds() {
+    let mut exchange = exchange(TrafficDirection::EGRESS, http("GET", "/", 0), None);
+    assert!(span(&exchange).context.is_sampled());
+    for (flags, is_sampled) in [(0, false), (1, true), (2, false), (3, true)] {
+        let parent = TraceParent {
+            trace_id: [7; 16],
+            span_id: [8; 8],
+            flags,
+        };
+        with_ids(&mut exchange, ID, Some(parent));
+        let context = span(&exchange).context;
+        assert_eq!((context.flags, context.is_sampled()), (flags, is_sampled));
+        // The records of both directions name the same span, recorded or not.
+        assert_eq!(
+            super::context(exchange.request.as_ref().unwrap()),
+            Some(context)
+        );
+    }
 }
 
 #[test]

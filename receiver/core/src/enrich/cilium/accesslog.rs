@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::labels;
 use super::redaction::Redaction;
-use super::requests::{Requests, Started};
+use super::requests::{Conversation, Requests, Started, question};
 use super::{Directory, Endpoint};
 use crate::decode::cilium::accesslog::{AccessLog, Label, LogEndpoint};
 use crate::model::flow::{
@@ -18,7 +18,7 @@ pub(super) fn flow(
     log: AccessLog<'_>,
     directory: &Directory,
     redaction: &Redaction,
-    requests: &mut Requests,
+    requests: &mut Requests<Started>,
 ) -> Flow {
     let ip = addresses(&log);
     let (source_address, destination_address) =
@@ -43,7 +43,7 @@ pub(super) fn flow(
     };
     // Without a known transport the ports are not looked at.
     let (source_port, destination_port) = l4.map_or((0, 0), L4::ports);
-    Flow {
+    let mut flow = Flow {
         verdict: log.verdict,
         flow_type: FlowType::L7,
         event_type: EventType {
@@ -61,9 +61,11 @@ pub(super) fn flow(
         is_reply: Some(log.kind == L7FlowType::RESPONSE),
         direction: log.direction,
         summary: Summary::L7,
-        l7: Some(Box::new(layer7(log, redaction, requests))),
         ..Flow::default()
-    }
+    };
+    let conversation = Conversation::of(&flow, log.kind);
+    flow.l7 = Some(Box::new(layer7(log, conversation, redaction, requests)));
+    flow
 }
 
 /// Absent for a version that is neither. Quirk: encryption is never told.
@@ -132,18 +134,28 @@ fn shared(labels: &[Label<'_>], identity: u32, directory: &Directory) -> Arc<Lab
     }
 }
 
-fn layer7(log: AccessLog<'_>, redaction: &Redaction, requests: &mut Requests) -> Layer7 {
+fn layer7(
+    log: AccessLog<'_>,
+    conversation: Conversation,
+    redaction: &Redaction,
+    requests: &mut Requests<Started>,
+) -> Layer7 {
     let request = log.kind == L7FlowType::REQUEST;
     let mut l7 = Layer7 {
         kind: log.kind,
         record_time_ns: log.time_ns,
         ..Layer7::default()
     };
+    if let L7Record::Http(http) = &log.record {
+        l7.status = http.code;
+        l7.request_id = header(http, "X-Request-Id").unwrap_or_default().into();
+    }
+    l7.question = question(&log.record, &l7.request_id);
     l7.record = match log.record {
         L7Record::Http(mut http) => {
-            join(&http, requests, &mut l7);
+            join(&http, conversation, requests, &mut l7);
             if request {
-                // No status yet.
+                // Hubble shows no status of a request, not even of one that the proxy answered itself.
                 http.code = 0;
             }
             redaction.http(&mut http);
@@ -167,29 +179,33 @@ fn layer7(log: AccessLog<'_>, redaction: &Redaction, requests: &mut Requests) ->
     l7
 }
 
+/// Header names come in their canonical form; of several values the first counts.
+fn header<'a>(http: &'a Http, name: &str) -> Option<&'a str> {
+    let found = http.headers.iter().find(|(key, _)| &**key == name);
+    found.map(|(_, value)| &**value)
+}
+
 /// A request with an id is remembered; its response takes the time that passed, and the trace.
-fn join(http: &Http, requests: &mut Requests, l7: &mut Layer7) {
-    // Header names come in their canonical form; of several values the first counts.
-    let header = |name: &str| {
-        http.headers
-            .iter()
-            .find(|(key, _)| &**key == name)
-            .map(|(_, value)| &**value)
-    };
-    let id = header("X-Request-Id").unwrap_or_default();
+fn join(
+    http: &Http,
+    conversation: Conversation,
+    requests: &mut Requests<Started>,
+    l7: &mut Layer7,
+) {
     match l7.kind {
         L7FlowType::REQUEST => {
-            l7.trace = header("Traceparent").and_then(traceparent);
-            if !id.is_empty() {
+            l7.trace = header(http, "Traceparent").and_then(traceparent);
+            if !l7.request_id.is_empty() {
                 let started = Started {
                     time_ns: l7.record_time_ns,
                     trace: l7.trace,
                 };
-                requests.insert(id, started);
+                // All are of one size: their number is bound enough.
+                requests.insert(conversation, l7.question, (0, 0), started, |_, _| {});
             }
         }
-        L7FlowType::RESPONSE if !id.is_empty() => {
-            if let Some(started) = requests.remove(id) {
+        L7FlowType::RESPONSE if !l7.request_id.is_empty() => {
+            if let Some(started) = requests.take(&conversation, &l7.question) {
                 // A response before its request took no time at all.
                 let latency = l7.record_time_ns.saturating_sub(started.time_ns);
                 l7.latency_ns = u64::try_from(latency).unwrap_or(0);
@@ -198,7 +214,6 @@ fn join(http: &Http, requests: &mut Requests, l7: &mut Layer7) {
         }
         _ => {}
     }
-    l7.request_id = id.into();
 }
 
 /// W3C Trace Context 1 and 2: `version-trace-parent-flags`, lower case; newer versions may have more behind.

@@ -12,7 +12,7 @@ use crate::decode::cilium::trace_sock::TraceSock;
 use crate::decode::cilium::{self, Definitions, Event, EventError, Payload, agent, debug};
 use crate::decode::packet::{self, Packet, PacketError, Start};
 use crate::enrich::cilium::redaction::Redaction;
-use crate::enrich::cilium::requests::Requests;
+use crate::enrich::cilium::requests::{Limits, Requests, Started};
 use crate::model::cilium::{CiliumEvent, DebugEvent, LostEvent};
 use crate::model::flow::{
     AuthType, BpfFile, DebugCapturePoint, DebugEventType, DropReason, Endpoint, EventType, Flow,
@@ -71,7 +71,7 @@ impl From<PacketError> for FlowError {
 #[derive(Clone, Debug)]
 pub struct Flows {
     options: Options,
-    pub(super) requests: Requests,
+    pub(super) requests: Requests<Started>,
     definitions: Definitions,
     sequence: u64,
 }
@@ -87,7 +87,10 @@ impl Flows {
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
-            requests: Requests::new(options.requests),
+            requests: Requests::new(Limits {
+                count: options.requests,
+                bytes: usize::MAX,
+            }),
             definitions: Definitions::default(),
             sequence: options.uuid_seed,
             options,

@@ -16,8 +16,54 @@ pub struct Layer7 {
     /// The record's own time, nanoseconds since 1970: start of a request, end of a response. Not in `flow.Flow`, whose `time` is when
     /// the record was read.
     pub record_time_ns: i64,
-    /// `X-Request-Id`, which joins a response with its request; empty when absent. Not in `flow.Flow`.
+    /// `X-Request-Id`; empty when absent. Not in `flow.Flow`.
     pub request_id: Box<str>,
+    /// HTTP status in the record, zero when absent: also of a request that the proxy answered itself. Not in `flow.Flow`, which has the
+    /// status of responses.
+    pub status: u32,
+    /// What joins a response with its request. Not in `flow.Flow`.
+    pub question: Question,
+}
+
+impl Layer7 {
+    /// Memory that it takes, bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let pairs = |list: &[(Box<str>, Box<str>)]| {
+            let texts = list.iter().map(|(key, value)| key.len() + value.len());
+            size_of_val(list) + texts.sum::<usize>()
+        };
+        let texts = |list: &[Box<str>]| {
+            size_of_val(list) + list.iter().map(|text| text.len()).sum::<usize>()
+        };
+        let record = match &self.record {
+            L7Record::None => 0,
+            L7Record::Dns(dns) => {
+                let numbers = dns.qtypes.len() + dns.rrtypes.len();
+                dns.query.len() + texts(&dns.ips) + texts(&dns.cnames) + numbers * 2
+            }
+            L7Record::Http(http) => {
+                let line = http.method.len() + http.url.len() + http.protocol.len();
+                line + pairs(&http.headers)
+            }
+            L7Record::Kafka(kafka) => kafka.api_key.len() + kafka.topic.len(),
+            L7Record::Generic(generic) => generic.protocol.len() + pairs(&generic.fields),
+        };
+        size_of::<Self>() + self.request_id.len() + record
+    }
+}
+
+/// What a request and its response have in common, as hashes: the same for the same record at every run. Zero: the record does not have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Question {
+    /// Which kind of record.
+    pub protocol: u8,
+    /// HTTP: `X-Request-Id`; Kafka: correlation id.
+    pub id: u64,
+    /// HTTP: method and URL; DNS: name and types; Kafka: topic; else the protocol.
+    pub subject: u64,
+    /// The connection carries one request at a time.
+    pub one_at_a_time: bool,
 }
 
 /// A W3C `traceparent`: trace and parent span are not zero.
