@@ -86,7 +86,7 @@ async fn a_collector_shows_hubbles_own_page_for_every_plugin() -> Result<()> {
             for request in requests.into_iter().chain(encoder.finish()) {
                 exporter.push(request);
             }
-            ensure!(exporter.shutdown(Duration::from_secs(30)).await == 0);
+            ensure!(exporter.shutdown(Some(Duration::from_secs(30))).await == 0);
 
             let address = collector.prometheus();
             let page = tokio::task::spawn_blocking(move || {

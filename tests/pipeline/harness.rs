@@ -79,7 +79,7 @@ impl Running {
 
     /// Stops; then the books must balance to the item.
     pub(crate) async fn stop(self) -> u64 {
-        let lost = self.exporter.shutdown(SOON).await;
+        let lost = self.exporter.shutdown(Some(SOON)).await;
         self.balanced();
         lost
     }

@@ -123,6 +123,9 @@ async fn a_full_queue_is_told_once() {
     let full = |line: &&String| line.contains("is full");
     let told = lines.about(&collector.endpoint());
     assert_eq!(told.iter().filter(full).count(), 1, "{told:#?}");
-    running.exporter.shutdown(std::time::Duration::ZERO).await;
+    running
+        .exporter
+        .shutdown(Some(std::time::Duration::ZERO))
+        .await;
     running.balanced();
 }

@@ -153,7 +153,7 @@ async fn an_unknown_authority_or_another_name_is_not_spoken_to() {
             "{}",
             failing.message
         );
-        running.exporter.shutdown(Duration::ZERO).await;
+        running.exporter.shutdown(Some(Duration::ZERO)).await;
         running.balanced();
         assert_eq!(collector.received().len(), 0);
     }
@@ -190,7 +190,7 @@ async fn mutual_tls_shows_our_certificate() {
         stranger.exporter.status()[0].failing.clone()
     })
     .unwrap();
-    stranger.exporter.shutdown(Duration::ZERO).await;
+    stranger.exporter.shutdown(Some(Duration::ZERO)).await;
 
     options.for_all(|signal| {
         signal.tls.cert_file = Some(pki.client_cert_file());
@@ -237,7 +237,10 @@ async fn what_speaks_another_protocol_is_retried_and_named() {
     assert_eq!(failing.code, "UNAVAILABLE");
     assert!(!failing.message.is_empty());
     assert_eq!(
-        running.exporter.shutdown(Duration::from_millis(10)).await,
+        running
+            .exporter
+            .shutdown(Some(Duration::from_millis(10)))
+            .await,
         3
     );
     running.balanced();
@@ -256,7 +259,10 @@ async fn a_server_that_accepts_and_stays_silent_runs_into_the_timeout() {
     .unwrap();
     assert_eq!(failing.code, "DEADLINE_EXCEEDED");
     assert_eq!(
-        running.exporter.shutdown(Duration::from_millis(10)).await,
+        running
+            .exporter
+            .shutdown(Some(Duration::from_millis(10)))
+            .await,
         3
     );
     running.balanced();

@@ -315,10 +315,12 @@ pub mod own {
     pub const IO: &str = "netflume.io";
     /// Items that a stage holds, by [`STAGE`].
     pub const HELD: &str = "netflume.held";
-    /// Requests in the export queue, those under way included.
+    /// Requests in an export queue, those under way included, by [`SIGNAL`].
     pub const QUEUE_SIZE: &str = "netflume.queue.size";
-    /// Bytes in the export queue, after compression.
+    /// Bytes in an export queue, after compression, by [`SIGNAL`].
     pub const QUEUE_USAGE: &str = "netflume.queue.usage";
+    /// `logs`, `metrics` or `traces`.
+    pub const SIGNAL: &str = "signal";
     /// 1 while a source delivers, else 0, by [`SOURCE`].
     pub const SOURCE_UP: &str = "netflume.source.up";
     /// Configuration key of a receiver.

@@ -50,6 +50,9 @@ pub enum ClientError {
         /// What is wrong with it.
         source: TlsError,
     },
+    /// There is no thread to compress on.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
     /// A header cannot be sent.
     #[error("{signal} headers: `{name}` {problem}")]
     Header {

@@ -1,5 +1,6 @@
 //! The OTLP exporter: takes requests without waiting, sends them, and books what became of every item.
 
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -7,9 +8,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::export::client::{Client, ClientError, Failure};
-use crate::export::options::{ExporterOptions, RetryOptions};
+use crate::export::options::{Compression, ExporterOptions, RetryOptions, SignalOptions};
 use crate::export::pack::Packed;
-use crate::export::queue::{Held, Lease, Queue};
+use crate::export::queue::{Held, Lease, Queue, Unpacked};
 use crate::export::retry::{self, Backoff, Verdict};
 use crate::export::split;
 use crate::export::status::{EndpointStatus, Reporter};
@@ -26,7 +27,6 @@ pub struct ExporterHandle(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    queue: Arc<Queue>,
     ledger: Arc<Ledger>,
     routes: [Option<Route>; 3],
     retry: RetryOptions,
@@ -35,11 +35,11 @@ struct Inner {
     consumers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// The way of one signal.
+/// The way of one signal. Each has a queue of its own, so that a burst of one pushes no other out.
 #[derive(Debug)]
 struct Route {
     client: Client,
-    compression: crate::export::options::Compression,
+    queue: Arc<Queue>,
     reporter: Arc<Reporter>,
 }
 
@@ -62,6 +62,7 @@ impl Exporter {
     ) -> Result<ExporterHandle, ClientError> {
         let mut targets = Vec::new();
         let mut reporters: Vec<Arc<Reporter>> = Vec::new();
+        let compressor = compressor(options)?;
         let mut route = |signal| {
             let settings = options.signal(signal);
             let Some(client) = Client::new(signal, settings, &options.keepalive, &mut targets)?
@@ -75,12 +76,16 @@ impl Exporter {
             if reporters.len() <= at {
                 reporters.push(Reporter::new(&client.target.endpoint));
             }
-            let reporter = reporters[at].clone();
-            let compression = settings.compression;
+            let queue = Queue::new(
+                &options.sending_queue,
+                settings.compression,
+                compressor.clone(),
+                ledger.clone(),
+            );
             Ok(Some(Route {
                 client,
-                compression,
-                reporter,
+                queue: Arc::new(queue),
+                reporter: reporters[at].clone(),
             }))
         };
         let routes = [
@@ -89,19 +94,28 @@ impl Exporter {
             route(Signal::Traces)?,
         ];
         let inner = Arc::new(Inner {
-            queue: Arc::new(Queue::new(&options.sending_queue, ledger.clone())),
             ledger,
             routes,
             retry: options.retry_on_failure.clone(),
             ending: watch::Sender::new(false),
             consumers: Mutex::default(),
         });
-        let consumers = (0..options.sending_queue.num_consumers.max(1))
-            .map(|_| tokio::spawn(consume(inner.clone())));
+        let mut consumers = Vec::new();
+        for signal in [Signal::Logs, Signal::Metrics, Signal::Traces] {
+            // Metrics leave one request at a time: a backend that adds up deltas, or drops points older than the last one,
+            // needs them in order.
+            let count = match signal {
+                Signal::Metrics => 1,
+                Signal::Logs | Signal::Traces => options.sending_queue.num_consumers.max(1),
+            };
+            if inner.route(signal).is_some() {
+                consumers.extend((0..count).map(|_| tokio::spawn(consume(inner.clone(), signal))));
+            }
+        }
         *inner
             .consumers
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = consumers.collect();
+            .unwrap_or_else(PoisonError::into_inner) = consumers;
         Ok(ExporterHandle(inner))
     }
 }
@@ -113,7 +127,9 @@ impl ExporterHandle {
         self.0.route(signal).is_some()
     }
 
-    /// Takes a request: compresses it and puts it into the queue, or drops it, counted. Never waits.
+    /// Takes a request into the queue of its signal, or drops it, counted. Waits while what came before is being compressed (as
+    /// long as compressing here would take), and for the receiver only with
+    /// [`block_on_overflow`](crate::export::options::QueueOptions::block_on_overflow).
     pub fn push(&self, request: Request) {
         let Some(route) = self.0.route(request.signal) else {
             self.0.ledger.received(Stage::Queue, request.items);
@@ -123,24 +139,31 @@ impl ExporterHandle {
             return;
         };
         let (signal, items) = (request.signal, request.items);
-        let taken = self.0.queue.push(Packed::new(request, route.compression));
+        let taken = route.queue.push(request);
         if !taken && !*self.0.ending.borrow() {
-            route
-                .reporter
-                .queue_full(signal, items, self.0.queue.held());
+            route.reporter.queue_full(signal, items, route.queue.held());
         }
     }
 
-    /// Requests that wait for a free consumer.
+    /// Requests that wait for a free consumer, of all signals.
     #[must_use]
     pub fn queue_len(&self) -> usize {
-        self.0.queue.waiting()
+        self.0.waiting()
     }
 
-    /// What waits or is under way.
+    /// What waits or is under way, of all signals.
     #[must_use]
     pub fn held(&self) -> Held {
-        self.0.queue.held()
+        self.0.held()
+    }
+
+    /// What waits or is under way, by signal; only those that are exported.
+    #[must_use]
+    pub fn held_by_signal(&self) -> Vec<(Signal, Held)> {
+        [Signal::Logs, Signal::Metrics, Signal::Traces]
+            .into_iter()
+            .filter_map(|signal| Some((signal, self.0.route(signal)?.queue.held())))
+            .collect()
     }
 
     /// How each receiver is doing.
@@ -161,11 +184,12 @@ impl ExporterHandle {
             .collect()
     }
 
-    /// Sends what is there within `deadline`, then stops. Gives back how many items were left and are lost; they are
-    /// counted. Requests that wait for their next attempt are tried at once, unless the receiver asked for the wait.
-    pub async fn shutdown(&self, deadline: Duration) -> u64 {
+    /// Sends what is there within `deadline` (none: until all is delivered or given up), then stops. Gives back how many items
+    /// were left and are lost; they are counted. Requests that wait for their next attempt are tried at once, unless the receiver
+    /// asked for the wait.
+    pub async fn shutdown(&self, deadline: Option<Duration>) -> u64 {
         let inner = &self.0;
-        inner.queue.close();
+        inner.queues().for_each(|queue| queue.close());
         inner.ending.send_replace(true);
         let consumers = std::mem::take(
             &mut *inner
@@ -174,20 +198,25 @@ impl ExporterHandle {
                 .unwrap_or_else(PoisonError::into_inner),
         );
         let before = inner.lost_at_shutdown();
-        let end = tokio::time::Instant::now() + deadline;
+        let begin = tokio::time::Instant::now();
+        let end = deadline.and_then(|deadline| begin.checked_add(deadline));
         for mut consumer in consumers {
-            if tokio::time::timeout_at(end, &mut consumer).await.is_err() {
+            let ended = match end {
+                Some(end) => tokio::time::timeout_at(end, &mut consumer).await.is_ok(),
+                None => (&mut consumer).await.is_ok(),
+            };
+            if !ended {
                 consumer.abort();
                 // A task that was told to stop ends with an error that says so.
                 let _stopped = consumer.await.is_err();
             }
         }
-        inner.queue.clear();
+        inner.queues().for_each(|queue| queue.clear());
         let lost = inner.lost_at_shutdown() - before;
         if lost > 0 {
             tracing::error!(
                 "{lost} items could not be delivered within {:.1} s and are lost",
-                deadline.as_secs_f64()
+                begin.elapsed().as_secs_f64()
             );
         }
         lost
@@ -197,6 +226,19 @@ impl ExporterHandle {
 impl Inner {
     fn route(&self, signal: Signal) -> Option<&Route> {
         self.routes[signal as usize].as_ref()
+    }
+
+    fn queues(&self) -> impl Iterator<Item = &Arc<Queue>> {
+        self.routes.iter().flatten().map(|route| &route.queue)
+    }
+
+    fn waiting(&self) -> usize {
+        self.queues().map(|queue| queue.waiting()).sum()
+    }
+
+    fn held(&self) -> Held {
+        self.queues()
+            .fold(Held::default(), |sum, queue| sum.plus(queue.held()))
     }
 
     fn lost_at_shutdown(&self) -> u64 {
@@ -213,10 +255,7 @@ impl Inner {
     }
 
     /// Brings a request to its end, whichever that is.
-    async fn deliver(&self, lease: &mut Lease) {
-        let Some(route) = self.route(lease.request.signal) else {
-            return;
-        };
+    async fn deliver(&self, route: &Route, lease: &mut Lease) {
         let mut parts = vec![lease.request.clone()];
         while let Some(part) = parts.pop() {
             if let Outcome::Halves(first, second) = self.send(route, &part, lease).await {
@@ -235,7 +274,7 @@ impl Inner {
         loop {
             let failure = match route.client.attempt(request).await {
                 Ok(answer) => {
-                    reporter.answered(signal, true, self.queue.waiting());
+                    reporter.answered(signal, true, self.waiting());
                     let rejected = answer.rejected.min(items);
                     lease.accepted(items - rejected);
                     lease.dropped(Reason::PartialSuccess, rejected);
@@ -248,13 +287,13 @@ impl Inner {
             };
             match retry::judge(failure.code, &failure.message, failure.retry_delay) {
                 Verdict::Reject => {
-                    reporter.answered(signal, false, self.queue.waiting());
+                    reporter.answered(signal, false, self.waiting());
                     reporter.refused(signal, &failure, items);
                     lease.dropped(Reason::Rejected, items);
                     return Outcome::Done;
                 }
                 Verdict::Split => {
-                    reporter.answered(signal, false, self.queue.waiting());
+                    reporter.answered(signal, false, self.waiting());
                     let halves = request
                         .unpack()
                         .ok()
@@ -290,7 +329,7 @@ impl Inner {
         wait: Duration,
         ending: &mut watch::Receiver<bool>,
     ) {
-        reporter.failed(signal, failure, wait, self.queue.held());
+        reporter.failed(signal, failure, wait, self.held());
         let asked_for = failure.retry_delay.is_some();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -300,8 +339,32 @@ impl Inner {
     }
 }
 
-async fn consume(inner: Arc<Inner>) {
-    while let Some(mut lease) = inner.queue.pop().await {
-        inner.deliver(&mut lease).await;
+async fn consume(inner: Arc<Inner>, signal: Signal) {
+    let Some(route) = inner.route(signal) else {
+        return;
+    };
+    while let Some(mut lease) = route.queue.pop().await {
+        inner.deliver(route, &mut lease).await;
     }
+}
+
+/// The thread that compresses what any signal's queue takes, one request after the other; it ends with the queues. None when
+/// nothing is compressed.
+fn compressor(options: &ExporterOptions) -> Result<Option<Sender<Unpacked>>, ClientError> {
+    let compresses = |signal: &SignalOptions| {
+        signal.endpoint.is_some() && signal.compression != Compression::None
+    };
+    if ![&options.logs, &options.metrics, &options.traces]
+        .into_iter()
+        .any(compresses)
+    {
+        return Ok(None);
+    }
+    // What is in it is bounded by the queues.
+    let (sender, requests) = mpsc::channel::<Unpacked>();
+    std::thread::Builder::new()
+        .name("compress".to_owned())
+        .spawn(move || requests.into_iter().for_each(Unpacked::pack))
+        .map_err(ClientError::Thread)?;
+    Ok(Some(sender))
 }

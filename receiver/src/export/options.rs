@@ -196,25 +196,28 @@ pub enum Sizer {
     Bytes,
 }
 
-/// What waits for the Collector, compressed.
+/// What waits for the Collector, compressed. Each signal has a queue of its own, with these bounds.
 ///
 /// How long an outage loses nothing: a host with 1,000 changing flows per 10 s interval makes about 1.4 MB of log records in an
-/// interval, some 100 kB when gzipped, in one request, and one request of metrics. Two minutes are 24 requests and about
-/// 1.5 MB: the defaults hold that forty times over by count, twenty times by size, and [`RetryOptions::max_elapsed_time`] lets the
-/// oldest wait five minutes.
+/// interval, some 100 kB when gzipped, in one request, and one request of metrics. Two minutes are 12 requests a signal and less
+/// than 1.5 MB: the defaults hold that eighty times over by count, twenty times by size, and [`RetryOptions::max_elapsed_time`]
+/// lets the oldest wait five minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueOptions {
     /// False: nothing waits; what comes while `num_consumers` requests are under way is dropped. Default: true.
     pub enabled: bool,
-    /// Requests under way at a time. Metrics go one at a time, in order. Default: 10.
+    /// Requests of a signal under way at a time. Metrics go one at a time, in order. Default: 10.
     pub num_consumers: usize,
-    /// What is held at most, in the unit of `sizer`, what is under way included; what comes on top is dropped and counted, as
-    /// in the Collector. Default: 1000.
+    /// What is held of a signal at most, in the unit of `sizer`, what is under way included; what comes on top is dropped and
+    /// counted, as in the Collector. Default: 1000.
     pub queue_size: u64,
     /// The unit of `queue_size`. Default: requests.
     pub sizer: Sizer,
-    /// Bytes held at most, after compression, those under way included, whatever `queue_size` allows. Default: 32 MiB.
+    /// Bytes held of a signal at most, after compression, those under way included, whatever `queue_size` allows. What is not
+    /// compressed yet counts as it is. Default: 32 MiB.
     pub max_bytes: u64,
+    /// Whoever exports waits for room, however long the Collector is away: for a recorded file. Default: false.
+    pub block_on_overflow: bool,
 }
 
 impl Default for QueueOptions {
@@ -225,6 +228,7 @@ impl Default for QueueOptions {
             queue_size: 1000,
             sizer: Sizer::default(),
             max_bytes: 32 * 1024 * 1024,
+            block_on_overflow: false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A request to what is sent: compressed once, when it comes in, so that what waits is small and no retry compresses again.
+//! A request to what is sent: compressed once, when it has found room, so that what waits is small and no retry compresses again.
 
 use std::io::Write as _;
 

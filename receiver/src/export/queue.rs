@@ -1,25 +1,42 @@
-//! The bounded queue: requests come in without waiting, leave when a consumer is free, and take up room until they are
-//! answered for.
+//! The bounded queue of one signal: requests come in, are compressed, leave when a consumer is free, and take up room until
+//! they are answered for.
 //!
-//! What does not fit is refused: the newest is dropped, as in the Collector, so that what was promised room keeps it and
-//! an outage has one gap, at its end. Metrics leave one request at a time: a backend that adds up deltas, or drops points
-//! older than the last one, needs them in order.
+//! ```text
+//! push ─ room? ─▶ compress (a thread of its own) ─▶ waiting ─▶ pop ─▶ under way ─▶ answered
+//! ```
+//!
+//! Room is checked before anything is compressed, so that an outage costs no processor time for what it drops. What does not
+//! fit is refused: the newest is dropped, as in the Collector, so that what was promised room keeps it and an outage has one
+//! gap, at its end. With [`QueueOptions::block_on_overflow`] it waits for room instead.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::export::options::{QueueOptions, Sizer};
+use crate::export::options::{Compression, QueueOptions, Sizer};
 use crate::export::pack::Packed;
 use netflume_core::ledger::{Ledger, Reason, Stage};
-use netflume_core::model::request::Signal;
+use netflume_core::model::request::Request;
+
+/// Bytes that wait for the compressor at most; one request that is larger alone is taken. Whoever pushes waits for the compressor
+/// beyond it, which costs processor time only: as long as compressing there and then would.
+const UNPACKED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// For the compressor to make room, so that not even a stopped thread holds a source up for ever.
+const COMPRESSOR_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The queue. Shared by reference.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
+    /// Something for consumers changed.
     changed: Notify,
+    /// There is more room.
+    room: Condvar,
+    compression: Compression,
+    block_on_overflow: bool,
     size_max: u64,
     sizer: Sizer,
     bytes_max: u64,
@@ -29,11 +46,14 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<Packed>,
-    /// What waits or is under way.
+    /// All that is in the queue or under way.
     held: Held,
-    /// A request of metrics is under way.
-    metrics_out: bool,
+    /// The part of it that is not compressed yet.
+    unpacked: Held,
+    /// The way to the compressor; none: the queue is closed, or compresses nothing.
+    compressor: Option<Sender<Unpacked>>,
     closed: bool,
+    cleared: bool,
 }
 
 /// How much a queue holds.
@@ -43,7 +63,7 @@ pub struct Held {
     pub requests: u64,
     /// Log records, data points, spans.
     pub items: u64,
-    /// Bytes after compression.
+    /// Bytes: after compression, of what is compressed already.
     pub bytes: u64,
 }
 
@@ -59,15 +79,15 @@ impl std::fmt::Display for Held {
 }
 
 impl Held {
-    fn of(request: &Packed) -> Self {
+    fn of(items: u64, bytes: usize) -> Self {
         Self {
             requests: 1,
-            items: request.items,
-            bytes: request.payload.len() as u64,
+            items,
+            bytes: bytes as u64,
         }
     }
 
-    fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             requests: self.requests + other.requests,
             items: self.items + other.items,
@@ -93,15 +113,27 @@ impl Held {
 }
 
 impl Queue {
-    pub(crate) fn new(options: &QueueOptions, ledger: Arc<Ledger>) -> Self {
+    /// `compressor`: where requests are compressed; without it they are packed as they are.
+    pub(crate) fn new(
+        options: &QueueOptions,
+        compression: Compression,
+        compressor: Option<Sender<Unpacked>>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
         // Without a queue there is room for what is under way, and nothing else.
         let (size_max, sizer) = match options.enabled {
             true => (options.queue_size, options.sizer),
             false => (options.num_consumers.max(1) as u64, Sizer::Requests),
         };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                compressor: compressor.filter(|_| compression != Compression::None),
+                ..State::default()
+            }),
             changed: Notify::new(),
+            room: Condvar::new(),
+            compression,
+            block_on_overflow: options.block_on_overflow,
             size_max,
             sizer,
             bytes_max: options.max_bytes,
@@ -109,28 +141,71 @@ impl Queue {
         }
     }
 
-    /// Takes a request, or drops it, counted, and says false.
-    pub(crate) fn push(&self, request: Packed) -> bool {
-        let mut state = self.lock();
+    /// Takes a request, or drops it, counted, and says false. Waits for the compressor, if that is behind; for the network only
+    /// with [`QueueOptions::block_on_overflow`].
+    pub(crate) fn push(self: &Arc<Self>, request: Request) -> bool {
         self.ledger.received(Stage::Queue, request.items);
-        let held = state.held.plus(Held::of(&request));
+        let size = Held::of(request.items, request.body.len());
+        let mut state = self.lock();
+        let give_up = Instant::now() + COMPRESSOR_PATIENCE;
+        loop {
+            if state.closed {
+                drop(state);
+                self.ledger
+                    .dropped(Stage::Queue, Reason::Shutdown, size.items);
+                return false;
+            }
+            if self.has_room(&state, size) {
+                break;
+            }
+            // What is not compressed yet will soon take up less.
+            let compressing = state.unpacked.requests > 0;
+            if self.block_on_overflow {
+                state = self
+                    .room
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            } else if compressing && let Some(left) = left_until(give_up) {
+                let waited = self.room.wait_timeout(state, left);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            } else {
+                drop(state);
+                self.ledger
+                    .dropped(Stage::Queue, Reason::QueueFull, size.items);
+                return false;
+            }
+        }
+        state.held = state.held.plus(size);
+        let Some(compressor) = &state.compressor else {
+            state
+                .waiting
+                .push_back(Packed::new(request, Compression::None));
+            drop(state);
+            self.changed.notify_one();
+            return true;
+        };
+        let unpacked = Unpacked {
+            queue: Arc::clone(self),
+            request,
+            size,
+        };
+        let sent = compressor.send(unpacked);
+        state.unpacked = state.unpacked.plus(size);
+        drop(state);
+        // Without its thread nothing is compressed: the request comes back and goes on as it is.
+        if let Err(returned) = sent {
+            returned.0.pack();
+        }
+        true
+    }
+
+    fn has_room(&self, state: &State, size: Held) -> bool {
+        let held = state.held.plus(size);
         // A request larger than the whole queue is let in when it is alone: it would never fit.
         let fits = state.held.requests == 0
             || held.size(self.sizer) <= self.size_max && held.bytes <= self.bytes_max;
-        if state.closed || !fits {
-            let reason = if state.closed {
-                Reason::Shutdown
-            } else {
-                Reason::QueueFull
-            };
-            self.ledger.dropped(Stage::Queue, reason, request.items);
-            return false;
-        }
-        state.held = held;
-        state.waiting.push_back(request);
-        drop(state);
-        self.changed.notify_one();
-        true
+        let unpacked = state.unpacked;
+        fits && (unpacked.requests == 0 || unpacked.bytes + size.bytes <= UNPACKED_BYTES_MAX)
     }
 
     /// Waits for a request that may leave. None when the queue was closed and nothing is left.
@@ -142,17 +217,22 @@ impl Queue {
             changed.as_mut().enable();
             {
                 let mut state = self.lock();
-                if let Some(request) = state.take() {
+                if let Some(request) = state.waiting.pop_front() {
+                    let is_last = state.is_over();
+                    drop(state);
+                    if is_last {
+                        self.changed.notify_waiters();
+                    }
                     self.ledger.passed(Stage::Queue, request.items);
                     self.ledger.received(Stage::Export, request.items);
                     return Some(Lease {
                         queue: self.clone(),
-                        held: Held::of(&request),
+                        held: Held::of(request.items, request.payload.len()),
                         open: request.items,
                         request,
                     });
                 }
-                if state.closed && state.waiting.is_empty() {
+                if state.is_over() {
                     return None;
                 }
             }
@@ -162,18 +242,29 @@ impl Queue {
 
     /// Takes nothing more; what is there may still leave.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        state.compressor = None;
+        drop(state);
         self.changed.notify_waiters();
+        self.room.notify_all();
     }
 
     /// Drops what still waits, counted.
     pub(crate) fn clear(&self) {
-        let waiting = std::mem::take(&mut self.lock().waiting);
+        let mut state = self.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        let mut gone = std::mem::take(&mut state.unpacked);
+        state.cleared = true;
         for request in waiting {
-            self.ledger
-                .dropped(Stage::Queue, Reason::Shutdown, request.items);
-            self.release(request.signal, Held::of(&request), false);
+            gone = gone.plus(Held::of(request.items, request.payload.len()));
         }
+        state.held = state.held.minus(gone);
+        drop(state);
+        self.ledger
+            .dropped(Stage::Queue, Reason::Shutdown, gone.items);
+        self.changed.notify_waiters();
+        self.room.notify_all();
     }
 
     /// What waits or is under way.
@@ -183,17 +274,31 @@ impl Queue {
 
     /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiting.len()
+        let state = self.lock();
+        state.waiting.len() + usize::try_from(state.unpacked.requests).unwrap_or(usize::MAX)
     }
 
-    fn release(&self, signal: Signal, held: Held, was_out: bool) {
+    /// A request was compressed.
+    fn packed(&self, size: Held, request: Packed) {
         let mut state = self.lock();
-        state.held = state.held.minus(held);
-        if was_out && signal == Signal::Metrics {
-            state.metrics_out = false;
+        if state.cleared {
+            // Counted as lost by whoever cleared.
+            return;
         }
+        let packed = Held::of(request.items, request.payload.len());
+        state.unpacked = state.unpacked.minus(size);
+        state.held = state.held.minus(size).plus(packed);
+        state.waiting.push_back(request);
         drop(state);
         self.changed.notify_one();
+        self.room.notify_all();
+    }
+
+    fn release(&self, held: Held) {
+        let mut state = self.lock();
+        state.held = state.held.minus(held);
+        drop(state);
+        self.room.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -203,13 +308,31 @@ impl Queue {
 }
 
 impl State {
-    /// The first request that may leave.
-    fn take(&mut self) -> Option<Packed> {
-        let may_leave = |request: &Packed| request.signal != Signal::Metrics || !self.metrics_out;
-        let at = self.waiting.iter().position(may_leave)?;
-        let request = self.waiting.remove(at)?;
-        self.metrics_out |= request.signal == Signal::Metrics;
-        Some(request)
+    /// Nothing more comes out.
+    fn is_over(&self) -> bool {
+        self.closed && self.waiting.is_empty() && self.unpacked.requests == 0
+    }
+}
+
+fn left_until(end: Instant) -> Option<Duration> {
+    let left = end.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then_some(left)
+}
+
+/// A request on its way through the compressor.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    queue: Arc<Queue>,
+    request: Request,
+    size: Held,
+}
+
+impl Unpacked {
+    /// Compresses it and puts it where consumers find it.
+    pub(crate) fn pack(self) {
+        let compression = self.queue.compression;
+        self.queue
+            .packed(self.size, Packed::new(self.request, compression));
     }
 }
 
@@ -248,175 +371,10 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.dropped(Reason::Shutdown, self.open);
-        self.queue.release(self.request.signal, self.held, true);
+        self.queue.release(self.held);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::export::options::Compression;
-    use bytes::Bytes;
-    use netflume_core::model::request::Request;
-
-    fn queue(options: &QueueOptions) -> (Arc<Queue>, Arc<Ledger>) {
-        let ledger = Arc::new(Ledger::default());
-        (Arc::new(Queue::new(options, ledger.clone())), ledger)
-    }
-
-    fn request(signal: Signal, bytes: usize, items: u64) -> Packed {
-        let body = Bytes::from(vec![0; bytes]);
-        Packed::new(
-            Request {
-                signal,
-                body,
-                items,
-            },
-            Compression::None,
-        )
-    }
-
-    #[tokio::test]
-    async fn requests_leave_in_order_and_the_books_balance() {
-        let (queue, ledger) = queue(&QueueOptions::default());
-        for items in 1..=3 {
-            assert!(queue.push(request(Signal::Logs, 10, items)));
-        }
-        let held = Held {
-            requests: 3,
-            items: 6,
-            bytes: 30,
-        };
-        assert_eq!((queue.waiting(), queue.held()), (3, held));
-        for items in 1..=3 {
-            let mut lease = queue.pop().await.unwrap();
-            assert_eq!(lease.request.items, items);
-            lease.accepted(items);
-        }
-        assert_eq!((queue.waiting(), queue.held()), (0, Held::default()));
-        assert_eq!(ledger.entry(Stage::Queue).held(), 0);
-        assert_eq!(ledger.entry(Stage::Export).passed, 6);
-        assert_eq!(ledger.entry(Stage::Export).held(), 0);
-    }
-
-    #[tokio::test]
-    async fn the_newest_is_refused_when_there_is_no_room_by_count_or_bytes() {
-        for options in [
-            QueueOptions {
-                queue_size: 2,
-                ..QueueOptions::default()
-            },
-            QueueOptions {
-                queue_size: 3,
-                sizer: Sizer::Items,
-                ..QueueOptions::default()
-            },
-            QueueOptions {
-                queue_size: 29,
-                sizer: Sizer::Bytes,
-                ..QueueOptions::default()
-            },
-            QueueOptions {
-                max_bytes: 25,
-                ..QueueOptions::default()
-            },
-        ] {
-            let (queue, ledger) = queue(&options);
-            let taken: Vec<_> = (1..=4)
-                .map(|items| queue.push(request(Signal::Logs, 10, items)))
-                .collect();
-            assert_eq!(taken, [true, true, false, false]);
-            assert_eq!(
-                ledger.entry(Stage::Queue).dropped,
-                [(Reason::QueueFull, 3 + 4)]
-            );
-            // What is under way still takes up room.
-            let lease = queue.pop().await.unwrap();
-            assert!(!queue.push(request(Signal::Logs, 10, 1)));
-            drop(lease);
-            assert!(queue.push(request(Signal::Logs, 10, 1)));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_request_larger_than_the_queue_is_let_in_alone() {
-        let (queue, _) = queue(&QueueOptions {
-            max_bytes: 5,
-            ..QueueOptions::default()
-        });
-        assert!(queue.push(request(Signal::Logs, 10, 1)));
-        assert!(!queue.push(request(Signal::Logs, 1, 1)));
-    }
-
-    #[tokio::test]
-    async fn without_a_queue_only_what_is_under_way_has_room() {
-        let options = QueueOptions {
-            enabled: false,
-            num_consumers: 2,
-            ..QueueOptions::default()
-        };
-        let (queue, _) = queue(&options);
-        let taken: Vec<_> = (0..3)
-            .map(|_| queue.push(request(Signal::Logs, 1, 1)))
-            .collect();
-        assert_eq!(taken, [true, true, false]);
-    }
-
-    #[tokio::test]
-    async fn metrics_leave_one_at_a_time_and_others_pass_them() {
-        let (queue, _) = queue(&QueueOptions::default());
-        for (signal, items) in [
-            (Signal::Metrics, 1),
-            (Signal::Metrics, 2),
-            (Signal::Logs, 3),
-            (Signal::Traces, 4),
-        ] {
-            assert!(queue.push(request(signal, 1, items)));
-        }
-        let first = queue.pop().await.unwrap();
-        let others = [queue.pop().await.unwrap(), queue.pop().await.unwrap()];
-        assert_eq!(
-            (first.request.items, others.map(|lease| lease.request.items)),
-            (1, [3, 4])
-        );
-        let waiting = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.pop().await.map(|lease| lease.request.items) }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(first);
-        assert_eq!(waiting.await.unwrap(), Some(2));
-    }
-
-    #[tokio::test]
-    async fn a_closed_queue_takes_nothing_and_ends_when_it_is_empty() {
-        let (queue, ledger) = queue(&QueueOptions::default());
-        assert!(queue.push(request(Signal::Logs, 1, 1)));
-        queue.close();
-        assert!(!queue.push(request(Signal::Logs, 1, 2)));
-        assert_eq!(ledger.entry(Stage::Queue).dropped, [(Reason::Shutdown, 2)]);
-        assert!(queue.pop().await.is_some());
-        assert!(queue.pop().await.is_none());
-        let idle = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.pop().await.is_none() }
-        });
-        assert!(idle.await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn what_is_left_is_counted_as_lost_at_shutdown() {
-        let (queue, ledger) = queue(&QueueOptions::default());
-        for items in [5, 7] {
-            assert!(queue.push(request(Signal::Logs, 1, items)));
-        }
-        let mut lease = queue.pop().await.unwrap();
-        lease.accepted(2);
-        drop(lease);
-        queue.clear();
-        assert_eq!(ledger.entry(Stage::Export).dropped, [(Reason::Shutdown, 3)]);
-        assert_eq!(ledger.entry(Stage::Queue).dropped, [(Reason::Shutdown, 7)]);
-        assert_eq!(queue.held(), Held::default());
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

@@ -143,7 +143,7 @@ impl Services {
     pub(super) async fn shutdown(self, allowed: Duration) -> Result<(), ConsoleError> {
         let begin = tokio::time::Instant::now();
         if let Some(exporter) = &self.exporter {
-            exporter.shutdown(allowed).await;
+            exporter.shutdown(Some(allowed)).await;
         }
         self.telemetry
             .shutdown(allowed.saturating_sub(begin.elapsed()))

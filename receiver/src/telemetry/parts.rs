@@ -3,34 +3,40 @@
 use std::sync::Arc;
 
 use crate::export::exporter::ExporterHandle;
+use crate::export::queue::Held;
 use crate::serve::health::{Health, SourceState};
 use crate::telemetry::state::{Definition, Kind, Reading};
-use netflume_core::model::metrics::{AttributeValue, Attributes, Number};
+use netflume_core::model::metrics::{AttributeValue, Number};
+use netflume_core::model::request::Signal;
 use netflume_core::model::resource::Value;
 use netflume_core::semconv::own;
 
-/// What the export queue holds: requests and bytes.
+/// What the export queue of each signal holds: requests and bytes.
 #[must_use]
 pub fn queue(exporter: &ExporterHandle) -> [Definition; 2] {
-    let gauge = |name, unit, description, of: fn(&ExporterHandle) -> u64| {
+    let gauge = |name, unit, description, of: fn(Held) -> u64| {
         let exporter = exporter.clone();
         definition(name, unit, description, move || {
-            let held = i64::try_from(of(&exporter)).unwrap_or(i64::MAX);
-            vec![(Attributes::new(), Number::Int(held))]
+            let reading = |(signal, held): (Signal, Held)| {
+                let signal = AttributeValue::Value(Value::Text(signal.as_str().into()));
+                let held = i64::try_from(of(held)).unwrap_or(i64::MAX);
+                (vec![(own::SIGNAL, signal)], Number::Int(held))
+            };
+            exporter.held_by_signal().into_iter().map(reading).collect()
         })
     };
     [
         gauge(
             own::QUEUE_SIZE,
             "{request}",
-            "Requests in the export queue, those under way included.",
-            |exporter| exporter.held().requests,
+            "Requests in the export queue of a signal, those under way included.",
+            |held| held.requests,
         ),
         gauge(
             own::QUEUE_USAGE,
             "By",
-            "Bytes in the export queue, after compression.",
-            |exporter| exporter.held().bytes,
+            "Bytes in the export queue of a signal, after compression.",
+            |held| held.bytes,
         ),
     ]
 }
@@ -78,11 +84,18 @@ mod tests {
     use netflume_core::ledger::Ledger;
 
     #[tokio::test]
-    async fn an_empty_queue_and_a_failed_source_are_told() {
-        let exporter =
-            Exporter::start(&ExporterOptions::default(), Arc::new(Ledger::default())).unwrap();
+    async fn the_empty_queue_of_each_exported_signal_and_a_failed_source_are_reported() {
+        let mut options = ExporterOptions::default();
+        for signal in [&mut options.logs, &mut options.metrics] {
+            signal.endpoint = Some("http://localhost:4317".into());
+        }
+        let exporter = Exporter::start(&options, Arc::new(Ledger::default())).unwrap();
+        let empty = ["logs", "metrics"].map(|signal| {
+            let signal = AttributeValue::Value(Value::Text(signal.into()));
+            (vec![(own::SIGNAL, signal)], Number::Int(0))
+        });
         for definition in queue(&exporter) {
-            assert_eq!((definition.read)(), [(Attributes::new(), Number::Int(0))]);
+            assert_eq!((definition.read)(), empty);
         }
         let health = Arc::new(Health::default());
         health.source("ebpf", SourceState::Running);
