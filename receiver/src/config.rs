@@ -109,7 +109,7 @@ impl fmt::Display for Problems {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// Variables that could not be used, and why.
+    /// Variables that could not be used, all or in part, and why.
     pub warnings: Vec<Problem>,
 }
 
@@ -123,7 +123,7 @@ pub struct Overrides {
 /// Reads the file (or takes the embedded default), the variables and the command line.
 ///
 /// # Errors
-/// The file cannot be read, or something in it is wrong.
+/// The file cannot be read, or something in it is wrong, or a variable names a destination that cannot be used.
 pub fn load(
     path: Option<&Path>,
     variables: Variables<'_>,
@@ -147,7 +147,7 @@ pub fn load(
 /// As [`load`], with the file's text at hand.
 ///
 /// # Errors
-/// All problems in the text.
+/// All problems in the text, or of variables that name a destination.
 pub fn parse(
     file: Option<File<'_>>,
     variables: Variables<'_>,
@@ -171,13 +171,19 @@ pub fn parse(
         // As beside a Cilium agent: a local socket that `hubble observe` can be pointed at.
         config.extensions.hubble_observer.get_or_insert_default();
     }
-    let warnings = environment::apply(&mut config, variables, &applied);
+    let unusable = environment::apply(&mut config, variables, &applied);
+    if !unusable.refused.is_empty() {
+        return Err(Problems(unusable.refused));
+    }
     if let Some(format) = overrides.output {
         config.exporters.console.get_or_insert_default().format = format;
     }
     let conflicts = conflicts(&config, &applied, file);
     if conflicts.is_empty() {
-        Ok(Loaded { config, warnings })
+        Ok(Loaded {
+            config,
+            warnings: unusable.ignored,
+        })
     } else {
         Err(Problems(conflicts))
     }

@@ -115,6 +115,32 @@ fn what_is_ignored_is_said_once_on_stderr() {
 }
 
 #[test]
+fn an_endpoint_that_cannot_be_used_ends_the_start_and_a_path_is_left_out() {
+    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    for command in ["check", "run"] {
+        check(
+            &netflume(command, &[(name, "grpcs://collector:4317")]),
+            2,
+            "",
+            "OTEL_EXPORTER_OTLP_ENDPOINT: found scheme `grpcs`; allowed are host:port, http://host:port, \
+             https://host:port, unix:///path\n",
+        );
+    }
+    let output = netflume("check", &[(name, "http://127.0.0.1:9/v1/logs")]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "netflume: ignored: OTEL_EXPORTER_OTLP_ENDPOINT: path `/v1/logs`: OTLP over gRPC has none; \
+         requests go to http://127.0.0.1:9\n"
+    );
+    let effective = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        effective.contains("    endpoint: http://127.0.0.1:9\n"),
+        "{effective}"
+    );
+}
+
+#[test]
 fn doctor_answers_in_json_too() {
     let output = netflume("doctor --json", &[]);
     assert_eq!(output.status.code(), Some(0));

@@ -395,6 +395,30 @@ async fn endpoints_that_cannot_be_are_refused_with_the_reason() -> Result<()> {
         .context("refused")?;
     assert!(refused.to_string().contains("none.pem"), "{refused}");
 
+    // Before anything listens, not at the first handshake.
+    let pki = Pki::new()?;
+    let swapped = ObserverTls {
+        key_file: pki.client_key_file(),
+        ..tls(&pki, None).tls.context("TLS")?
+    };
+    let no_authority = ObserverTls {
+        client_ca_file: Some(pki.server_key_file()),
+        ..tls(&pki, None).tls.context("TLS")?
+    };
+    for (wrong, words) in [
+        (
+            swapped,
+            &["server.pem", "client.key", "do not belong together"][..],
+        ),
+        (no_authority, &["Observer API"]),
+    ] {
+        let refused = bind("127.0.0.1:0", Some(wrong)).await;
+        let refused = refused.err().context("refused")?.to_string();
+        for word in words {
+            assert!(refused.contains(word), "{word}: {refused}");
+        }
+    }
+
     // A socket that answers is not taken; one that a killed run left behind is.
     let path = folder.path().join("sub/hubble.sock");
     let endpoint = format!("unix://{}", path.display());

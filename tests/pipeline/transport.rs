@@ -282,6 +282,14 @@ async fn what_cannot_work_is_refused_at_start() {
         error.contains("metrics endpoint") && error.contains("without a port"),
         "{error}"
     );
+    let (pki, mut mismatched) = (Pki::new().unwrap(), options("https://localhost:4317"));
+    mismatched.logs.tls.cert_file = Some(pki.client_cert_file());
+    mismatched.logs.tls.key_file = Some(pki.server_key_file());
+    let error = Exporter::start(&mismatched, Default::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "logs: the certificate of tls.cert_file and the key of tls.key_file: they do not belong together"
+    );
     let error = refused(|metrics| metrics.headers = Headers::from([("grpc-timeout", "1S")]));
     assert!(
         error.contains("metrics headers") && error.contains("grpc-timeout"),

@@ -1,7 +1,8 @@
 //! The `OTEL_*` variables, by the OTLP exporter specification and the SDK's general variables.
 //!
 //! A variable counts where the file does not set its key; a signal's own variable wins over the generic one. An empty value
-//! is as if unset, and a wrong one is told and ignored, as the specification wants it.
+//! is as if unset, and a wrong one is reported and ignored, as the specification wants it; but for an endpoint: to ignore it would
+//! send the data to another destination, so it ends the start.
 
 use netflume_core::enrich::environment::pairs;
 
@@ -11,12 +12,15 @@ use crate::config::problem::{Cause, Problem};
 use crate::config::schema::{Applied, Kind, rows};
 use crate::config::tree::Node;
 use crate::config::value::{Allowed, Limits, Mismatch, Setting};
+use crate::export::endpoint::{Endpoint, EndpointError};
 
 /// How a variable's text becomes a value of its key.
 #[derive(Clone, Copy)]
 enum Form {
     /// As in the file.
     Plain,
+    /// Where requests go. A path, which URLs for OTLP over HTTP have, is left out.
+    Endpoint,
     /// Milliseconds.
     Milliseconds,
     /// `k1=v1,k2=v2`, values percent-encoded.
@@ -27,7 +31,7 @@ enum Form {
 
 /// Last part of the variable's name, key below `exporters.otlp_grpc` or below one signal of it, form.
 const CLIENT: &[(&str, &str, Form)] = &[
-    ("ENDPOINT", "endpoint", Form::Plain),
+    ("ENDPOINT", "endpoint", Form::Endpoint),
     ("COMPRESSION", "compression", Form::Plain),
     ("TIMEOUT", "timeout", Form::Milliseconds),
     ("HEADERS", "headers", Form::Pairs),
@@ -63,9 +67,18 @@ pub(super) fn names_endpoint(variables: Variables<'_>) -> bool {
         .any(|signal| value(variables, &format!("OTEL_EXPORTER_OTLP_{signal}ENDPOINT")).is_some())
 }
 
-/// Sets what the variables say and the file does not. Gives what was ignored, and why.
-pub(super) fn apply(config: &mut Config, variables: Variables<'_>, file: &Applied) -> Vec<Problem> {
-    let mut ignored = Vec::new();
+/// What could not be used as it stands.
+#[derive(Debug, Default)]
+pub(super) struct Unusable {
+    /// Variables that were ignored, all or in part.
+    pub(super) ignored: Vec<Problem>,
+    /// Variables with which there is no start.
+    pub(super) refused: Vec<Problem>,
+}
+
+/// Sets what the variables say and the file does not. Gives what was not taken over, and why.
+pub(super) fn apply(config: &mut Config, variables: Variables<'_>, file: &Applied) -> Unusable {
+    let mut unusable = Unusable::default();
     if config.exporters.otlp_grpc.is_some() {
         for (name, key, form) in CLIENT {
             let common = format!("exporters.otlp_grpc.{key}");
@@ -78,13 +91,13 @@ pub(super) fn apply(config: &mut Config, variables: Variables<'_>, file: &Applie
                 &format!("OTEL_EXPORTER_OTLP_{name}"),
                 &common,
                 *form,
-                &mut ignored,
+                &mut unusable,
             );
             for (signal_name, signal_key) in SIGNALS {
                 let path = format!("exporters.otlp_grpc.{signal_key}{key}");
                 if !file.is_set(&path) {
                     let name = format!("OTEL_EXPORTER_OTLP_{signal_name}{name}");
-                    set(config, variables, &name, &path, *form, &mut ignored);
+                    set(config, variables, &name, &path, *form, &mut unusable);
                 }
             }
         }
@@ -96,13 +109,13 @@ pub(super) fn apply(config: &mut Config, variables: Variables<'_>, file: &Applie
                 let text = format!(
                     "found `{protocol}`, netflume speaks grpc only (port 4317 of a Collector); grpc is used"
                 );
-                ignored.push(problem(&name, Cause::Conflict(text)));
+                unusable.ignored.push(problem(&name, Cause::Conflict(text)));
             }
         }
     }
-    metrics(config, variables, file, &mut ignored);
-    config.resource = resource(variables, &mut ignored);
-    ignored
+    metrics(config, variables, file, &mut unusable.ignored);
+    config.resource = resource(variables, &mut unusable.ignored);
+    unusable
 }
 
 fn metrics(
@@ -156,13 +169,29 @@ fn set(
     name: &str,
     path: &str,
     form: Form,
-    ignored: &mut Vec<Problem>,
+    unusable: &mut Unusable,
 ) {
     let Some(text) = value(variables, name) else {
         return;
     };
+    let ignored = &mut unusable.ignored;
     let node = match form {
         Form::Plain => Node::Variable(text),
+        Form::Endpoint => match endpoint(&text) {
+            Ok((endpoint, path)) => {
+                if !path.is_empty() {
+                    let text = format!(
+                        "path `{path}`: OTLP over gRPC has none; requests go to {endpoint}"
+                    );
+                    ignored.push(problem(name, Cause::Conflict(text)));
+                }
+                Node::Variable(endpoint.to_owned())
+            }
+            Err(error) => {
+                let cause = Cause::Conflict(error.to_string());
+                return unusable.refused.push(problem(name, cause));
+            }
+        },
         Form::Truth => Node::Flag(text.eq_ignore_ascii_case("true")),
         Form::Milliseconds => match text.parse::<u64>() {
             Ok(ms) => Node::Text(format!("{ms}ms")),
@@ -186,6 +215,16 @@ fn set(
     {
         ignored.push(problem(name, Cause::Value(mismatch)));
     }
+}
+
+/// An endpoint and the path behind it.
+fn endpoint(text: &str) -> Result<(&str, &str), EndpointError> {
+    let text = text.trim();
+    let (endpoint, path) = match Endpoint::parse(text, false) {
+        Err(EndpointError::Path(path)) => text.split_at(text.len() - path.len()),
+        _ => (text, ""),
+    };
+    Endpoint::parse(endpoint, false).map(|_| (endpoint, path))
 }
 
 fn resource(variables: Variables<'_>, ignored: &mut Vec<Problem>) -> ResourceVariables {

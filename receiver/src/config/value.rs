@@ -102,12 +102,27 @@ fn form(limits: &Limits, otherwise: &str) -> Allowed {
         }
         Limits::Real(low, high) => format!("a number from {low} to {high}"),
         Limits::Duration(low, high) => format!(
-            "a duration from {} to {}, such as `15s`, `1h30m` or `200ms`",
+            "a duration from {} to {}{}",
             show_duration(*low),
-            show_duration(*high)
+            show_duration(*high),
+            examples(*low, *high)
         ),
         Limits::Text(_, words) => (*words).to_owned(),
     })
+}
+
+/// Durations that would be taken, one for each way to write them.
+fn examples(low: Duration, high: Duration) -> String {
+    let allowed: Vec<_> = ["200ms", "15s", "1h30m"]
+        .into_iter()
+        .filter(|text| parse_duration(text).is_some_and(|d| (low..=high).contains(&d)))
+        .map(|text| format!("`{text}`"))
+        .collect();
+    match allowed.as_slice() {
+        [] => String::new(),
+        [one] => format!(", such as {one}"),
+        [first @ .., last] => format!(", such as {} or {last}", first.join(", ")),
+    }
 }
 
 /// A value that a configuration key sets.

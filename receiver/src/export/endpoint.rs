@@ -55,6 +55,9 @@ pub enum EndpointError {
         "found `unix://{0}`; after unix:// stands an absolute path, as in unix:///run/otlp.sock"
     )]
     Unix(String),
+    /// A user name or a password, which are not repeated here.
+    #[error("has a user name or password in it; OTLP over gRPC takes credentials as headers")]
+    Credentials,
     /// Not a host and port.
     #[error("found `{0}`, which is not host:port")]
     Authority(String),
@@ -105,12 +108,12 @@ impl Endpoint {
 
 fn tcp(text: &str, tls: bool, default_port: Option<u16>) -> Result<Endpoint, EndpointError> {
     let (authority, path) = text.split_once('/').unwrap_or((text, ""));
-    if !path.is_empty() {
-        return Err(EndpointError::Path(format!("/{path}")));
+    if authority.contains('@') {
+        return Err(EndpointError::Credentials);
     }
     let wrong = || EndpointError::Authority(authority.to_owned());
     let parsed: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
-    if parsed.host().is_empty() || authority.contains('@') {
+    if parsed.host().is_empty() {
         return Err(wrong());
     }
     let authority = match (parsed.port_u16(), default_port) {
@@ -120,6 +123,9 @@ fn tcp(text: &str, tls: bool, default_port: Option<u16>) -> Result<Endpoint, End
         (None, Some(port)) => format!("{authority}:{port}"),
         (None, None) => return Err(EndpointError::Port(authority.to_owned())),
     };
+    if !path.is_empty() {
+        return Err(EndpointError::Path(format!("/{path}")));
+    }
     Ok(Endpoint::Tcp { authority, tls })
 }
 
@@ -174,12 +180,14 @@ mod tests {
             ("localhost:99999", "not host:port"),
             ("localhost:0", "not host:port"),
             (":4317", "not host:port"),
-            ("http://user:password@localhost:4317", "not host:port"),
+            ("http://user:hush@localhost:4317", "has a user name"),
+            ("http://user:hush@localhost:4317/path", "has a user name"),
             ("::1:4317", "not host:port"),
             ("two words:4317", "not host:port"),
         ] {
             let error = Endpoint::parse(text, true).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.contains("hush"), "{text}: {error}");
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, InconsistentKeys, SignatureScheme};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::export::options::TlsOptions;
@@ -45,6 +47,16 @@ pub enum TlsError {
         /// The one that is not.
         missing: &'static str,
     },
+    /// Certificate and key do not belong together, or one of them cannot be used.
+    #[error("the certificate of tls.{cert} and the key of tls.{key}: {problem}")]
+    Identity {
+        /// The certificate's option.
+        cert: &'static str,
+        /// The key's option.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
     /// Contradictory options.
     #[error(
         "tls.ca_file and tls.insecure_skip_verify exclude each other: one says whom to trust, the other to trust anyone"
@@ -77,7 +89,22 @@ pub(crate) fn secure(endpoint: Endpoint, options: &TlsOptions) -> Result<Endpoin
         "PRIVATE KEY",
     )?;
     match (cert, key) {
-        (Some(cert), Some(key)) => tls = tls.identity(Identity::from_pem(cert, key)),
+        (Some(cert), Some(key)) => {
+            check_identity(&cert, &key).map_err(|problem| TlsError::Identity {
+                cert: if options.cert_file.is_some() {
+                    "cert_file"
+                } else {
+                    "cert_pem"
+                },
+                key: if options.key_file.is_some() {
+                    "key_file"
+                } else {
+                    "key_pem"
+                },
+                problem,
+            })?;
+            tls = tls.identity(Identity::from_pem(cert, key));
+        }
         (Some(_), None) => {
             return Err(TlsError::Half {
                 given: "cert_file",
@@ -112,6 +139,26 @@ pub(crate) fn secure(endpoint: Endpoint, options: &TlsOptions) -> Result<Endpoin
         }
     };
     built.map_err(|error| TlsError::Setup(crate::export::client::causes(&error)))
+}
+
+/// Whether a certificate chain and a key, both PEM, are an identity: without this check the first handshake would be the place
+/// where that they are not is found out.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(crate) fn check_identity(cert: &[u8], key: &[u8]) -> Result<(), String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(cert)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("the certificate cannot be read: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| format!("the key cannot be read: {error}"))?;
+    match CertifiedKey::from_der(chain, key, &crypto::ring::default_provider()) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err("they do not belong together".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// PEM from a file or as it stands.
@@ -243,5 +290,15 @@ mod tests {
             ..TlsOptions::default()
         };
         assert!(error(&both).contains("exclude each other"));
+        let unreadable = TlsOptions {
+            cert_pem: Some("-----BEGIN CERTIFICATE-----".into()),
+            key_pem: Some("-----BEGIN PRIVATE KEY-----".into()),
+            ..TlsOptions::default()
+        };
+        let error = error(&unreadable);
+        assert!(
+            error.starts_with("the certificate of tls.cert_pem and the key of tls.key_pem: "),
+            "{error}"
+        );
     }
 }

@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
+use crate::export::tls::check_identity;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::observer::observer_server::ObserverServer;
 
@@ -108,6 +109,16 @@ pub enum ObserverError {
         /// Why.
         source: std::io::Error,
     },
+    /// Certificate and key do not belong together, or one of them cannot be used.
+    #[error("Observer API: certificate {} and key {}: {problem}", cert.display(), key.display())]
+    Identity {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The TLS settings, or the server itself.
     #[error("Observer API: {}", chain(.0))]
     Server(#[from] tonic::transport::Error),
@@ -138,7 +149,7 @@ pub struct ObserverServerHandle {
 /// Listens. Clients wait until [`ObserverServerHandle::serve`] runs.
 ///
 /// # Errors
-/// Plain text beyond loopback, an endpoint that cannot be had, TLS files that cannot be read.
+/// Plain text beyond loopback, an endpoint that cannot be had, TLS files that cannot be read or do not go together.
 pub async fn bind(
     options: &ObserverOptions,
     ring: FlowRing,
@@ -215,14 +226,19 @@ fn tls_config(options: &ObserverTls) -> Result<ServerTlsConfig, ObserverError> {
             source,
         })
     };
+    let (cert, key) = (read(&options.cert_file)?, read(&options.key_file)?);
+    check_identity(&cert, &key).map_err(|problem| ObserverError::Identity {
+        cert: options.cert_file.clone(),
+        key: options.key_file.clone(),
+        problem,
+    })?;
     let mut tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(
-            read(&options.cert_file)?,
-            read(&options.key_file)?,
-        ))
+        .identity(Identity::from_pem(cert, key))
         .timeout(Duration::from_secs(10));
     if let Some(file) = &options.client_ca_file {
         tls = tls.client_ca_root(Certificate::from_pem(read(file)?));
     }
+    // Built once for its errors, so that nothing listens that could not answer.
+    drop(Server::builder().tls_config(tls.clone())?);
     Ok(tls)
 }

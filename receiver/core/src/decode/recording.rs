@@ -26,6 +26,7 @@ pub const VERSION: u32 = 1;
 pub const FRAME_BYTES_MAX: u32 = 64 << 20;
 
 const MAGIC: &[u8; 8] = b"NETFLUME";
+const HEADER_BYTES: usize = 12;
 const FRAME_HEADER_BYTES: usize = 24;
 
 /// Why a recorded file cannot be read on.
@@ -38,6 +39,14 @@ pub enum ReplayError {
     NotARecording {
         /// The first bytes.
         found: Vec<u8>,
+    },
+    /// The file ends inside its header: the recording was cut off at its very beginning, or never begun.
+    #[error(
+        "recorded file: it ends after {found} bytes, inside the header of {HEADER_BYTES}: the recording was cut off"
+    )]
+    HeaderCutOff {
+        /// Bytes in the file.
+        found: usize,
     },
     /// The file is of another version.
     #[error("recorded file: format version {found}, this program reads version {VERSION}")]
@@ -127,14 +136,18 @@ impl<R: Read> Reader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// [`ReplayError::NotARecording`], [`ReplayError::Version`] or those of the reader.
+    /// [`ReplayError::NotARecording`], [`ReplayError::HeaderCutOff`], [`ReplayError::Version`] or those of the reader.
     pub fn new(mut input: R) -> Result<Self, ReplayError> {
-        let mut header = [0u8; 12];
+        let mut header = [0u8; HEADER_BYTES];
         let read = read_up_to(&mut input, &mut header)?;
         let (magic, version) = header.split_at(MAGIC.len());
-        if read < header.len() || magic != MAGIC {
-            let found = header.iter().take(read.min(MAGIC.len())).copied().collect();
+        let found = magic.get(..read).unwrap_or(magic);
+        if !MAGIC.starts_with(found) {
+            let found = found.to_vec();
             return Err(ReplayError::NotARecording { found });
+        }
+        if read < HEADER_BYTES {
+            return Err(ReplayError::HeaderCutOff { found: read });
         }
         let found = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
         if found != VERSION {
@@ -142,7 +155,7 @@ impl<R: Read> Reader<R> {
         }
         Ok(Self {
             input,
-            offset: 12,
+            offset: HEADER_BYTES as u64,
             ended: false,
         })
     }
@@ -259,9 +272,16 @@ mod tests {
     fn every_prefix_gives_the_whole_frames_and_one_error() {
         let (batches, file) = recording();
         for length in 0..file.len() {
-            let Ok(reader) = Reader::new(&file[..length]) else {
-                assert!(length < 12, "a header of {length} bytes was refused");
-                continue;
+            let reader = match Reader::new(&file[..length]) {
+                Ok(reader) => reader,
+                Err(error) => {
+                    assert!(length < 12, "a header of {length} bytes was refused");
+                    let expected = format!(
+                        "recorded file: it ends after {length} bytes, inside the header of 12: the recording was cut off"
+                    );
+                    assert_eq!(error.to_string(), expected);
+                    continue;
+                }
             };
             let results: Vec<_> = reader.collect();
             let good = results.iter().filter(|r| r.is_ok()).count();
@@ -295,6 +315,11 @@ mod tests {
         let error = Reader::new(&b"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00"[..]).unwrap_err();
         assert!(
             error.to_string().contains("begins with [7f, 45, 4c, 46"),
+            "{error}"
+        );
+        let error = Reader::new(&b"NETFLOW"[..]).unwrap_err();
+        assert!(
+            matches!(error, ReplayError::NotARecording { .. }),
             "{error}"
         );
     }
