@@ -3,19 +3,26 @@
 //! A series is one resource, one instrument, one set of attributes. It starts at the collection before the one that first told it,
 //! so its first value counts as change; when it was quiet for [`Options::ttl_ns`] it ends with a point that says so and is
 //! forgotten, and if it comes again it starts anew. Beyond [`Options::limit`] series of one instrument and resource the rest is
-//! one series, `otel.metric.overflow`, so totals stay exact.
+//! one series, `otel.metric.overflow`, so totals stay exact; beyond [`Options::max_series`] in all, the rest of an instrument is one
+//! series of the first resource.
+//!
+//! Whatever is collected, totals are kept: [`SeriesSet::totals`] gives them at any time, for pages that want them cumulative.
 
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::model::metrics::{
-    AttributeValue, Attributes, Data, HistogramPoint, Metric, Number, NumberPoint, ResourceMetrics,
-    Temporality,
-};
+use crate::model::metrics::{AttributeValue, Data, Metric, ResourceMetrics, Temporality};
 use crate::model::resource::ResourceRef;
 use crate::semconv::attribute::OTEL_METRIC_OVERFLOW;
+
+mod store;
+
+use store::{Series, Store};
+
+/// The attributes of the series that holds the rest.
+const REST: [(&str, AttributeValue); 1] = [(OTEL_METRIC_OVERFLOW, AttributeValue::Bool(true))];
 
 /// One metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,11 +50,24 @@ pub enum Kind {
     Histogram(&'static [f64]),
 }
 
+impl Kind {
+    /// How its values are collected where this is preferred.
+    fn temporality(self, preferred: Temporality) -> Temporality {
+        match self {
+            Self::Counter | Self::Histogram(_) => preferred,
+            Self::UpDown | Self::Level => Temporality::Cumulative,
+        }
+    }
+}
+
 /// Bounds of a set of series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Series of one instrument and resource. Default 2000, as the metrics SDK specification has it.
     pub limit: usize,
+    /// Series of all instruments and resources together; beside them there is one of the rest for each instrument. Default 50,000:
+    /// some 400 bytes each.
+    pub max_series: usize,
     /// Resources; those beyond are told under the first one. Default 4096.
     pub max_resources: usize,
     /// A series that was quiet for so long ends. Default 5 minutes, nanoseconds.
@@ -60,6 +80,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             limit: 2000,
+            max_series: 50_000,
             max_resources: 4096,
             ttl_ns: 300_000_000_000,
             temporality: Temporality::Cumulative,
@@ -68,7 +89,7 @@ impl Default for Options {
 }
 
 /// The series of some instruments, by resource.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SeriesSet {
     scope: &'static str,
     instruments: &'static [Instrument],
@@ -78,39 +99,18 @@ pub struct SeriesSet {
     /// By address; [`OfResource::met_as`] holds the references, so that no address is used again while it is a key.
     by_address: HashMap<usize, usize, RandomState>,
     collected_ns: u64,
+    /// Series that live.
+    live: usize,
     overflowed: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OfResource {
     resource: ResourceRef,
     /// Other references to an equal resource.
     met_as: Vec<ResourceRef>,
     /// One for each instrument.
     stores: Vec<Store>,
-}
-
-#[derive(Debug, Default)]
-struct Store {
-    series: Vec<Series>,
-    by_attributes: HashMap<Attributes, usize, RandomState>,
-}
-
-#[derive(Debug)]
-struct Series {
-    attributes: Attributes,
-    /// Beginning of the series, or time of its previous delta point.
-    start_ns: u64,
-    /// The collection that last told a change.
-    changed_ns: u64,
-    changed: bool,
-    value: Value,
-}
-
-#[derive(Debug)]
-enum Value {
-    Sum(i64),
-    Histogram { counts: Vec<u64>, sum: f64 },
 }
 
 impl SeriesSet {
@@ -131,6 +131,7 @@ impl SeriesSet {
             by_content: HashMap::default(),
             by_address: HashMap::default(),
             collected_ns: unix_ns,
+            live: 0,
             overflowed: 0,
         };
         set.add_resource(rest);
@@ -146,8 +147,8 @@ impl SeriesSet {
         attributes: &[(&'static str, AttributeValue)],
         change: i64,
     ) {
-        if let Some(Value::Sum(value)) = self.value(resource, instrument, attributes) {
-            *value = value.saturating_add(change);
+        if let Some(series) = self.series(resource, instrument, attributes) {
+            series.add(change);
         }
     }
 
@@ -158,15 +159,11 @@ impl SeriesSet {
         resource: &ResourceRef,
         instrument: usize,
         attributes: &[(&'static str, AttributeValue)],
-        bucket_counts: impl IntoIterator<Item = u64>,
+        bucket_counts: impl IntoIterator<Item = u64, IntoIter: Clone>,
         bucket_sum: f64,
     ) {
-        if let Some(Value::Histogram { counts, sum }) = self.value(resource, instrument, attributes)
-        {
-            for (count, more) in counts.iter_mut().zip(bucket_counts) {
-                *count += more;
-            }
-            *sum += bucket_sum;
+        if let Some(series) = self.series(resource, instrument, attributes) {
+            series.add_histogram(bucket_counts.into_iter(), bucket_sum);
         }
     }
 
@@ -207,80 +204,111 @@ impl SeriesSet {
 
     /// The points of this moment. Series that end come last in their metric.
     pub fn collect(&mut self, unix_ns: u64) -> Vec<ResourceMetrics> {
+        let options = self.options;
         let mut all = Vec::new();
         for of in &mut self.resources {
-            let mut metrics = Vec::new();
-            for (store, instrument) in of.stores.iter_mut().zip(self.instruments) {
-                let temporality = match instrument.kind {
-                    Kind::Counter | Kind::Histogram(_) => self.options.temporality,
-                    Kind::UpDown | Kind::Level => Temporality::Cumulative,
-                };
-                let points = store.collect(unix_ns, &self.options, temporality, instrument.kind);
-                if let Some(data) = points.into_data(instrument.kind, temporality) {
-                    metrics.push(Metric {
-                        name: instrument.name,
-                        unit: instrument.unit,
-                        description: instrument.description,
-                        data,
-                    });
-                }
-            }
-            if !metrics.is_empty() {
-                all.push(ResourceMetrics {
-                    resource: of.resource.clone(),
-                    scope: self.scope,
-                    metrics,
-                });
-            }
+            let stores = of.stores.iter_mut().zip(self.instruments);
+            let metrics = stores
+                .filter_map(|(store, instrument)| {
+                    let data = store.collect(unix_ns, &options, instrument.kind)?;
+                    Some(instrument.metric(data))
+                })
+                .collect();
+            all.extend(of.metrics(self.scope, metrics));
         }
         self.collected_ns = unix_ns;
         self.forget_empty_resources();
+        self.live = self.len();
         all
     }
 
-    fn value(
+    /// The totals of this moment, whatever [`Options::temporality`] is; changes nothing.
+    #[must_use]
+    pub fn totals(&self, unix_ns: u64) -> Vec<ResourceMetrics> {
+        let of_resource = |of: &OfResource| {
+            let stores = of.stores.iter().zip(self.instruments);
+            let metrics = stores
+                .filter_map(|(store, instrument)| {
+                    let data = store.totals(unix_ns, instrument.kind)?;
+                    Some(instrument.metric(data))
+                })
+                .collect();
+            of.metrics(self.scope, metrics)
+        };
+        self.resources.iter().filter_map(of_resource).collect()
+    }
+
+    /// The series that takes a change: its own, or that of the rest. None: the instrument is not in the list.
+    fn series(
         &mut self,
         resource: &ResourceRef,
         instrument: usize,
         attributes: &[(&'static str, AttributeValue)],
-    ) -> Option<&mut Value> {
+    ) -> Option<&mut Series> {
         let kind = self.instruments.get(instrument)?.kind;
-        let (number, full) = self.resource(resource);
-        let of = self.resources.get_mut(number)?;
-        let store = of.stores.get_mut(instrument)?;
-        let rest = [(OTEL_METRIC_OVERFLOW, AttributeValue::Bool(true))];
-        let known = store.by_attributes.get(attributes).copied();
-        let known = known.filter(|_| !full);
-        let place = match known {
-            Some(place) => place,
+        let has_room = self.live < self.options.max_series;
+        let number = self.resource(resource, has_room);
+        let (number, place) = match number.and_then(|number| {
+            let place = self.place(number, instrument, attributes, kind, has_room)?;
+            Some((number, place))
+        }) {
+            Some(found) => found,
             None => {
-                // The series of the rest is there in addition to the limit.
-                let over = full || attributes != rest && store.room_is_used(self.options.limit);
-                self.overflowed += u64::from(over);
-                let attributes = if over { &rest } else { attributes };
-                store.place(attributes, kind, self.collected_ns)
+                self.overflowed += 1;
+                (0, self.rest(0, instrument, kind)?)
             }
         };
-        let series = store.series.get_mut(place)?;
-        series.changed = true;
-        Some(&mut series.value)
+        let store = self.resources.get_mut(number)?.stores.get_mut(instrument)?;
+        store.series.get_mut(place)
     }
 
-    /// The place of a resource, and whether it had no place of its own.
-    fn resource(&mut self, resource: &ResourceRef) -> (usize, bool) {
+    /// The place of a series of a resource, made if it is new; that of its rest beyond the limit. None: there is no room.
+    fn place(
+        &mut self,
+        number: usize,
+        instrument: usize,
+        attributes: &[(&'static str, AttributeValue)],
+        kind: Kind,
+        has_room: bool,
+    ) -> Option<usize> {
+        let store = self.resources.get_mut(number)?.stores.get_mut(instrument)?;
+        if let Some(place) = store.find(attributes) {
+            return Some(place);
+        }
+        if !has_room {
+            return None;
+        }
+        if attributes != REST && store.is_full(self.options.limit) {
+            self.overflowed += 1;
+            return self.rest(number, instrument, kind);
+        }
+        self.live += 1;
+        Some(store.add(attributes, kind, self.options.temporality, self.collected_ns))
+    }
+
+    /// The place of the series of the rest, made if it is new.
+    fn rest(&mut self, number: usize, instrument: usize, kind: Kind) -> Option<usize> {
+        let store = self.resources.get_mut(number)?.stores.get_mut(instrument)?;
+        if let Some(place) = store.find(&REST) {
+            return Some(place);
+        }
+        self.live += 1;
+        Some(store.add(&REST, kind, self.options.temporality, self.collected_ns))
+    }
+
+    /// The place of a resource; none if it is new and there is no room for another.
+    fn resource(&mut self, resource: &ResourceRef, has_room: bool) -> Option<usize> {
         let address = Arc::as_ptr(resource).addr();
         if let Some(&number) = self.by_address.get(&address) {
-            return (number, false);
+            return Some(number);
         }
         if let Some(&number) = self.by_content.get(resource) {
             self.resources[number].met_as.push(resource.clone());
             self.by_address.insert(address, number);
-            return (number, false);
+            return Some(number);
         }
-        if self.resources.len() >= self.options.max_resources.max(1) {
-            return (0, true);
-        }
-        (self.add_resource(resource), false)
+        let has_room = has_room && self.resources.len() < self.options.max_resources.max(1);
+        has_room.then(|| self.add_resource(resource))
     }
 
     fn add_resource(&mut self, resource: &ResourceRef) -> usize {
@@ -319,152 +347,24 @@ impl SeriesSet {
     }
 }
 
-impl Store {
-    fn room_is_used(&self, limit: usize) -> bool {
-        let rest = [(OTEL_METRIC_OVERFLOW, AttributeValue::Bool(true))];
-        let own = usize::from(self.by_attributes.contains_key(rest.as_slice()));
-        self.series.len() - own >= limit
-    }
-
-    fn place(
-        &mut self,
-        attributes: &[(&'static str, AttributeValue)],
-        kind: Kind,
-        start_ns: u64,
-    ) -> usize {
-        if let Some(&place) = self.by_attributes.get(attributes) {
-            return place;
-        }
-        let place = self.series.len();
-        self.series.push(Series {
-            attributes: attributes.to_vec(),
-            start_ns,
-            changed_ns: start_ns,
-            changed: true,
-            value: match kind {
-                Kind::Histogram(bounds) => Value::Histogram {
-                    counts: vec![0; bounds.len() + 1],
-                    sum: 0.0,
-                },
-                Kind::Counter | Kind::UpDown | Kind::Level => Value::Sum(0),
-            },
-        });
-        self.by_attributes.insert(attributes.to_vec(), place);
-        place
-    }
-
-    fn collect(
-        &mut self,
-        unix_ns: u64,
-        options: &Options,
-        temporality: Temporality,
-        kind: Kind,
-    ) -> Points {
-        let mut points = Points::default();
-        let mut ended = Vec::new();
-        for series in &mut self.series {
-            if series.changed {
-                series.changed_ns = unix_ns;
-            }
-            if unix_ns.saturating_sub(series.changed_ns) >= options.ttl_ns {
-                ended.push(series.attributes.clone());
-                continue;
-            }
-            let changed = std::mem::take(&mut series.changed);
-            if temporality == Temporality::Delta && !changed {
-                continue;
-            }
-            points.push(series, unix_ns, false);
-            if temporality == Temporality::Delta {
-                // The next window joins this one without a gap.
-                series.start_ns = unix_ns;
-            }
-            if temporality == Temporality::Delta || kind == Kind::Level {
-                series.value.reset();
-            }
-        }
-        if !ended.is_empty() {
-            for attributes in &ended {
-                if let Some(place) = self.by_attributes.remove(attributes)
-                    && temporality == Temporality::Cumulative
-                {
-                    points.push(&self.series[place], unix_ns, true);
-                }
-            }
-            let known = &self.by_attributes;
-            self.series
-                .retain(|series| known.contains_key(&series.attributes));
-            for (place, series) in self.series.iter().enumerate() {
-                if let Some(known) = self.by_attributes.get_mut(&series.attributes) {
-                    *known = place;
-                }
-            }
-        }
-        points
-    }
-}
-
-impl Value {
-    fn reset(&mut self) {
-        match self {
-            Self::Sum(value) => *value = 0,
-            Self::Histogram { counts, sum } => {
-                counts.fill(0);
-                *sum = 0.0;
-            }
+impl Instrument {
+    fn metric(&self, data: Data) -> Metric {
+        Metric {
+            name: self.name,
+            unit: self.unit,
+            description: self.description,
+            data,
         }
     }
 }
 
-/// Points of one metric.
-#[derive(Default)]
-struct Points {
-    numbers: Vec<NumberPoint>,
-    histograms: Vec<HistogramPoint>,
-}
-
-impl Points {
-    fn push(&mut self, series: &Series, unix_ns: u64, ends: bool) {
-        let attributes = series.attributes.clone();
-        let start_unix_ns = series.start_ns;
-        match &series.value {
-            Value::Sum(value) => self.numbers.push(NumberPoint {
-                attributes,
-                start_unix_ns,
-                unix_ns,
-                value: Number::Int(if ends { 0 } else { *value }),
-                no_recorded_value: ends,
-            }),
-            Value::Histogram { counts, sum } => self.histograms.push(HistogramPoint {
-                attributes,
-                start_unix_ns,
-                unix_ns,
-                bucket_counts: if ends {
-                    vec![0; counts.len()]
-                } else {
-                    counts.clone()
-                },
-                sum: if ends { 0.0 } else { *sum },
-                no_recorded_value: ends,
-            }),
-        }
-    }
-
-    fn into_data(self, kind: Kind, temporality: Temporality) -> Option<Data> {
-        match kind {
-            Kind::Histogram(bounds) => (!self.histograms.is_empty()).then_some(Data::Histogram {
-                temporality,
-                bounds,
-                points: self.histograms,
-            }),
-            Kind::Counter | Kind::UpDown | Kind::Level => {
-                (!self.numbers.is_empty()).then_some(Data::Sum {
-                    monotonic: kind == Kind::Counter,
-                    temporality,
-                    points: self.numbers,
-                })
-            }
-        }
+impl OfResource {
+    fn metrics(&self, scope: &'static str, metrics: Vec<Metric>) -> Option<ResourceMetrics> {
+        (!metrics.is_empty()).then(|| ResourceMetrics {
+            resource: self.resource.clone(),
+            scope,
+            metrics,
+        })
     }
 }
 
