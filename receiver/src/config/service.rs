@@ -29,8 +29,10 @@ choice!(Body { Record = "record", None = "none" });
 pub struct Metrics {
     /// How values add up over time.
     pub temporality: Temporality,
-    /// Series of one metric.
+    /// Series of one metric of one resource.
     pub cardinality_limit: usize,
+    /// Series of all metrics and resources of a receiver.
+    pub max_series: usize,
 }
 
 impl Default for Metrics {
@@ -38,6 +40,7 @@ impl Default for Metrics {
         Self {
             temporality: Temporality::Cumulative,
             cardinality_limit: 2000,
+            max_series: 50_000,
         }
     }
 }
@@ -127,13 +130,20 @@ pub const ROWS: &[Row] = &[
         "metrics.temporality",
         Limits::Any,
         |c| &mut c.metrics.temporality,
-        "Whether counters are sent as totals or as changes since the last time.",
+        "Whether counters are sent by OTLP as totals or as changes since the last time; `/metrics` always has totals.",
     ),
     Row::value(
         "metrics.cardinality_limit",
         Limits::Count(1, 1_000_000),
         |c| &mut c.metrics.cardinality_limit,
-        "Series of one metric; beyond them one series with `otel.metric.overflow` keeps the totals.",
+        "Series of one metric of one process, pod or host; beyond them one series with `otel.metric.overflow` keeps the totals.",
+    ),
+    Row::value(
+        "metrics.max_series",
+        Limits::Count(1, 10_000_000),
+        |c| &mut c.metrics.max_series,
+        "Series of all metrics and processes of a receiver together, about 400 bytes each; beyond them as above. Hubble's metrics have \
+         `receivers.cilium.max_series`.",
     ),
     Row::group("service", "The program itself."),
     Row::value(

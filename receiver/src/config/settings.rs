@@ -34,6 +34,7 @@ impl Config {
             series: series::Options {
                 temporality: self.metrics.temporality,
                 limit: self.metrics.cardinality_limit,
+                max_series: self.metrics.max_series,
                 ..series::Options::default()
             },
             service: service::Options {

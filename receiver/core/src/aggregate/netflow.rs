@@ -410,14 +410,14 @@ impl FlowTable {
                 if connection.transport == Transport::Tcp {
                     resolve_role(connection, &self.listeners);
                     let port_shown = port_shown(connection, &self.listeners);
-                    self.flows.add_active(connection, port_shown);
+                    self.flows.sums.add_active(connection, port_shown);
                 }
             }
             self.owners.mark(self.connections[number].owner);
             number += 1;
         }
         self.flows.take_records(unix_ns, &self.owners, record);
-        self.flows.take_usage(&self.owners, usage);
+        self.flows.sums.take(&self.owners, usage);
         self.owners.sweep();
         let [now, before] = &mut self.ended;
         std::mem::swap(now, before);
@@ -429,6 +429,33 @@ impl FlowTable {
         }
         self.full = false;
         self.pass = self.pass.wrapping_add(1);
+    }
+
+    /// Gives the sums of each metric series since the interval began, as [`FlowTable::flush`] would now; changes nothing.
+    /// Connections that it would take for lost are still open here.
+    pub fn usage_so_far(&self, usage: impl FnMut(&Usage<'_>)) {
+        let mut sums = self.flows.sums.clone();
+        for connection in self
+            .connections
+            .iter()
+            .filter(|connection| !connection.lost)
+        {
+            let mut connection = *connection;
+            resolve_role(&mut connection, &self.listeners);
+            let port_shown = port_shown(&connection, &self.listeners);
+            if connection.changed() {
+                let change = Change {
+                    delta: connection.pending(),
+                    opened: connection.opening,
+                    ..Change::default()
+                };
+                sums.add(&connection, port_shown, &change);
+            }
+            if connection.transport == Transport::Tcp {
+                sums.add_active(&connection, port_shown);
+            }
+        }
+        sums.take(&self.owners, usage);
     }
 
     /// Books the observations taken since the last call.

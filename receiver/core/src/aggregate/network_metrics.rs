@@ -76,7 +76,7 @@ const INSTRUMENTS: &[Instrument] = &[
 ];
 
 /// The network metrics of this host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct NetworkMetrics {
     series: SeriesSet,
     /// Reused for every series.
@@ -155,6 +155,12 @@ impl NetworkMetrics {
     /// The points at the end of the interval.
     pub fn collect(&mut self, unix_ns: u64) -> Vec<ResourceMetrics> {
         self.series.collect(unix_ns)
+    }
+
+    /// The totals of this moment; changes nothing.
+    #[must_use]
+    pub fn totals(&self, unix_ns: u64) -> Vec<ResourceMetrics> {
+        self.series.totals(unix_ns)
     }
 
     /// Series that live.

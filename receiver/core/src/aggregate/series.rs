@@ -283,7 +283,12 @@ impl SeriesSet {
             return self.rest(number, instrument, kind);
         }
         self.live += 1;
-        Some(store.add(attributes, kind, self.options.temporality, self.collected_ns))
+        Some(store.add(
+            attributes,
+            kind,
+            self.options.temporality,
+            self.collected_ns,
+        ))
     }
 
     /// The place of the series of the rest, made if it is new.

@@ -1,6 +1,7 @@
 //! Series: sums, starts, ends, limits.
 
 use super::*;
+use crate::model::metrics::{Attributes, Number};
 use crate::model::resource::{Resource, Value as Text};
 
 const S: u64 = 1_000_000_000;
@@ -131,6 +132,40 @@ fn delta_windows_of_a_series_join() {
 }
 
 #[test]
+fn totals_go_on_whatever_is_collected() {
+    let host = ResourceRef::default();
+    for temporality in [Temporality::Cumulative, Temporality::Delta] {
+        let mut set = set(Options {
+            temporality,
+            ttl_ns: 30 * S,
+            ..Options::default()
+        });
+        set.add(&host, COUNTER, &a("x"), 3);
+        set.record(&host, HISTOGRAM, &a("x"), 1.0);
+        set.collect(20 * S);
+        set.add(&host, COUNTER, &a("x"), 4);
+        set.add(&host, UPDOWN, &a("x"), 2);
+        set.record(&host, HISTOGRAM, &a("x"), 5.0);
+        // In the middle of an interval as at its end.
+        for now in [25 * S, 30 * S] {
+            let end = now / S;
+            assert_eq!(
+                told(&set.totals(now)),
+                [
+                    format!("counter{{x}} 7 [10,{end}]"),
+                    format!("updown{{x}} 2 [20,{end}]"),
+                    format!("histogram{{x}} [1, 0, 1]=6 [10,{end}]"),
+                ],
+                "{temporality:?}"
+            );
+            set.collect(30 * S);
+        }
+        set.collect(60 * S);
+        assert_eq!(told(&set.totals(61 * S)), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn a_level_is_what_was_added_since_the_last_collection() {
     let mut set = set(Options::default());
     let host = ResourceRef::default();
@@ -205,6 +240,59 @@ fn beyond_the_limit_one_series_more_keeps_the_totals() {
 }
 
 #[test]
+fn beyond_the_total_the_rest_of_each_instrument_is_one_series_of_the_first_resource() {
+    let mut set = set(Options {
+        max_series: 3,
+        ..Options::default()
+    });
+    let processes: Vec<_> = (0..2000).map(|_| resource("p")).collect();
+    let names = ["a", "b", "c"].map(resource);
+    for (n, of) in names.iter().enumerate() {
+        set.add(of, COUNTER, &a("x"), 1);
+        set.add(of, UPDOWN, &a(&n.to_string()), 1);
+    }
+    for process in &processes {
+        set.add(process, COUNTER, &a("y"), 1);
+    }
+    // A series that is there goes on.
+    set.add(&names[0], COUNTER, &a("x"), 1);
+    assert_eq!(
+        told(&set.collect(20 * S)),
+        [
+            "counter{otel.metric.overflow=true} 2001 [10,20]",
+            "updown{otel.metric.overflow=true} 2 [10,20]",
+            "counter{x} 2 [10,20]",
+            "updown{0} 1 [10,20]",
+            "counter{x} 1 [10,20]",
+        ]
+    );
+    assert_eq!((set.len(), set.overflowed()), (5, 2003));
+    assert_eq!(
+        set.resources.len(),
+        3,
+        "no resource without a series of its own"
+    );
+}
+
+#[test]
+fn room_that_becomes_free_is_used_again() {
+    let mut set = set(Options {
+        max_series: 1,
+        ttl_ns: 20 * S,
+        ..Options::default()
+    });
+    let host = ResourceRef::default();
+    set.add(&host, COUNTER, &a("x"), 1);
+    set.collect(20 * S);
+    set.add(&host, COUNTER, &a("y"), 1);
+    set.collect(40 * S);
+    set.collect(60 * S);
+    assert_eq!(set.len(), 0);
+    set.add(&host, COUNTER, &a("y"), 1);
+    assert_eq!(told(&set.collect(70 * S)), ["counter{y} 1 [60,70]"]);
+}
+
+#[test]
 fn resources_beyond_the_limit_are_told_under_the_first() {
     let mut set = set(Options {
         max_resources: 2,
@@ -246,38 +334,49 @@ fn an_instrument_of_another_kind_takes_nothing() {
     assert_eq!(told(&set.collect(20 * S)), Vec::<String>::new());
 }
 
+fn sums(metrics: &[ResourceMetrics]) -> Vec<i64> {
+    let mut sums = Vec::new();
+    for metric in metrics.iter().flat_map(|of| &of.metrics) {
+        let Data::Sum { points, .. } = &metric.data else {
+            continue;
+        };
+        sums.extend(points.iter().filter_map(|point| match point.value {
+            Number::Int(value) => Some(value),
+            Number::Double(_) => None,
+        }));
+    }
+    sums
+}
+
 proptest::proptest! {
-    /// Whatever the limit and however often it is collected, the sums are those that were added.
+    /// Whatever the limits and however often it is collected, the sums are those that were added, also in the totals.
     #[test]
     fn totals_are_kept(
         changes in proptest::collection::vec((0_u8..4, 0_u8..9, 0_i64..100, proptest::bool::ANY), 0..200),
         limit in 1_usize..6,
+        max_series in 0_usize..12,
         delta in proptest::bool::ANY,
     ) {
         let temporality = if delta { Temporality::Delta } else { Temporality::Cumulative };
-        let mut set = set(Options { limit, max_resources: 3, temporality, ttl_ns: u64::MAX });
+        let mut set = set(Options { limit, max_series, max_resources: 3, temporality, ttl_ns: u64::MAX });
         let resources = ["a", "b", "c", "d"].map(resource);
         let (mut added, mut told, mut now) = (0, 0, 20 * S);
         let mut collect = |set: &mut SeriesSet| {
             now += S;
-            let mut sum = 0;
-            for metric in set.collect(now).into_iter().flat_map(|of| of.metrics) {
-                let Data::Sum { points, .. } = metric.data else { continue };
-                for point in points {
-                    let Number::Int(value) = point.value else { continue };
-                    sum += value;
-                }
-            }
+            let sum: i64 = sums(&set.collect(now)).into_iter().sum();
             told = if delta { told + sum } else { sum };
-            told
+            let totals: i64 = sums(&set.totals(now)).into_iter().sum();
+            // Beside the limit there may be one series of the rest for each instrument, and for each resource that has one.
+            assert!(set.len() <= max_series + 3, "{} series", set.len());
+            (told, totals)
         };
         for (of, name, change, collects) in changes {
             added += change;
             set.add(&resources[usize::from(of)], COUNTER, &a(&name.to_string()), change);
             if collects {
-                proptest::prop_assert_eq!(collect(&mut set), added);
+                proptest::prop_assert_eq!(collect(&mut set), (added, added));
             }
         }
-        proptest::prop_assert_eq!(collect(&mut set), added);
+        proptest::prop_assert_eq!(collect(&mut set), (added, added));
     }
 }

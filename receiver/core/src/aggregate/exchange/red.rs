@@ -70,6 +70,12 @@ impl ExchangeMetrics {
         }
     }
 
+    /// The totals of this moment; changes nothing.
+    #[must_use]
+    pub fn totals(&self, unix_ns: u64) -> Vec<ResourceMetrics> {
+        self.series.totals(unix_ns)
+    }
+
     /// The points at the end of the interval.
     pub fn collect(&mut self, unix_ns: u64) -> Vec<ResourceMetrics> {
         self.series.collect(unix_ns)

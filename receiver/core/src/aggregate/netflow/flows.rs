@@ -64,7 +64,7 @@ struct Facts {
     overflow: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Cell {
     facts: Facts,
     counts: Counts,
@@ -85,6 +85,14 @@ struct Counts {
     rtts: Rtts,
 }
 
+/// The sums of the metric series in the running interval.
+#[derive(Clone, Debug)]
+pub(super) struct Sums {
+    max: usize,
+    cells: Vec<Cell>,
+    cell_by_facts: HashMap<Facts, u32, RandomState>,
+}
+
 /// Flows and series of the running interval.
 #[derive(Debug)]
 pub(super) struct Flows {
@@ -94,8 +102,8 @@ pub(super) struct Flows {
     hasher: RandomState,
     rows: Vec<Row>,
     row_by_key: HashTable<u32>,
-    cells: Vec<Cell>,
-    cell_by_facts: HashMap<Facts, u32, RandomState>,
+    /// The sums of the metric series.
+    pub(super) sums: Sums,
     /// Connections whose change went into an overflow row, since the start.
     pub(super) overflowed: u64,
 }
@@ -109,8 +117,11 @@ impl Flows {
             hasher: RandomState::default(),
             rows: Vec::new(),
             row_by_key: HashTable::new(),
-            cells: Vec::new(),
-            cell_by_facts: HashMap::default(),
+            sums: Sums {
+                max: options.max_flows,
+                cells: Vec::new(),
+                cell_by_facts: HashMap::default(),
+            },
             overflowed: 0,
         }
     }
@@ -145,25 +156,7 @@ impl Flows {
             row.failed[error as usize] += 1;
         }
 
-        let counts = self.counts(connection, port_shown);
-        counts.bytes_sent += delta.bytes_sent;
-        counts.bytes_received += delta.bytes_received;
-        counts.packets_sent += delta.packets_sent;
-        counts.packets_received += delta.packets_received;
-        counts.retransmits += u64::from(delta.retransmits);
-        counts.opened += u64::from(opened);
-        counts.closed += u64::from(closed);
-        if connection.rtt_us != 0 {
-            counts.rtts.record(connection.rtt_us);
-        }
-        if let Some(error) = failed {
-            counts.failed[error as usize] += 1;
-        }
-    }
-
-    /// Counts a connection that is open at the end of the interval.
-    pub(super) fn add_active(&mut self, connection: &Connection, port_shown: bool) {
-        self.counts(connection, port_shown).active += 1;
+        self.sums.add(connection, port_shown, change);
     }
 
     /// Hands out the records and forgets them.
@@ -178,31 +171,6 @@ impl Flows {
         self.rows.shrink_to(2 * self.rows.len());
         for row in self.rows.drain(..) {
             give(row.record(unix_ns, owners));
-        }
-    }
-
-    /// Hands out the sums of the series and forgets them.
-    pub(super) fn take_usage(&mut self, owners: &Owners, mut give: impl FnMut(&Usage<'_>)) {
-        self.cell_by_facts.clear();
-        for Cell { facts, counts } in self.cells.drain(..) {
-            give(&Usage {
-                identity: &owners.get(facts.owner).identity,
-                transport: facts.transport,
-                ipv4: facts.ipv4,
-                role: facts.role,
-                server_port: (facts.server_port != 0).then_some(facts.server_port),
-                overflow: facts.overflow,
-                bytes_sent: counts.bytes_sent,
-                bytes_received: counts.bytes_received,
-                packets_sent: counts.packets_sent,
-                packets_received: counts.packets_received,
-                retransmits: counts.retransmits,
-                opened: counts.opened,
-                closed: counts.closed,
-                failed: counts.failed,
-                active: counts.active,
-                rtts: counts.rtts,
-            });
         }
     }
 
@@ -282,6 +250,62 @@ impl Flows {
             masked,
         }
     }
+}
+
+impl Sums {
+    /// Adds what a connection did. `port_shown`: whether its server port may stand on metrics.
+    pub(super) fn add(&mut self, connection: &Connection, port_shown: bool, change: &Change) {
+        let Change {
+            delta,
+            opened,
+            closed,
+            failed,
+        } = *change;
+        let counts = self.counts(connection, port_shown);
+        counts.bytes_sent += delta.bytes_sent;
+        counts.bytes_received += delta.bytes_received;
+        counts.packets_sent += delta.packets_sent;
+        counts.packets_received += delta.packets_received;
+        counts.retransmits += u64::from(delta.retransmits);
+        counts.opened += u64::from(opened);
+        counts.closed += u64::from(closed);
+        if connection.rtt_us != 0 {
+            counts.rtts.record(connection.rtt_us);
+        }
+        if let Some(error) = failed {
+            counts.failed[error as usize] += 1;
+        }
+    }
+
+    /// Counts a connection that is open at the end of the interval.
+    pub(super) fn add_active(&mut self, connection: &Connection, port_shown: bool) {
+        self.counts(connection, port_shown).active += 1;
+    }
+
+    /// Hands out the sums of the series and forgets them.
+    pub(super) fn take(&mut self, owners: &Owners, mut give: impl FnMut(&Usage<'_>)) {
+        self.cell_by_facts.clear();
+        for Cell { facts, counts } in self.cells.drain(..) {
+            give(&Usage {
+                identity: &owners.get(facts.owner).identity,
+                transport: facts.transport,
+                ipv4: facts.ipv4,
+                role: facts.role,
+                server_port: (facts.server_port != 0).then_some(facts.server_port),
+                overflow: facts.overflow,
+                bytes_sent: counts.bytes_sent,
+                bytes_received: counts.bytes_received,
+                packets_sent: counts.packets_sent,
+                packets_received: counts.packets_received,
+                retransmits: counts.retransmits,
+                opened: counts.opened,
+                closed: counts.closed,
+                failed: counts.failed,
+                active: counts.active,
+                rtts: counts.rtts,
+            });
+        }
+    }
 
     fn counts(&mut self, connection: &Connection, port_shown: bool) -> &mut Counts {
         let server_port = match connection.role {
@@ -297,7 +321,7 @@ impl Flows {
             ipv4: connection.peer.ip().is_ipv4(),
             overflow: false,
         };
-        if self.cells.len() >= self.max_flows && !self.cell_by_facts.contains_key(&facts) {
+        if self.cells.len() >= self.max && !self.cell_by_facts.contains_key(&facts) {
             facts = Facts {
                 owner: NOBODY,
                 server_port: 0,

@@ -8,7 +8,7 @@ use super::tests::{Host, at};
 use super::*;
 use crate::aggregate::network_metrics::NetworkMetrics;
 use crate::aggregate::series;
-use crate::model::metrics::{Data, Number};
+use crate::model::metrics::{Data, Number, ResourceMetrics};
 use crate::model::netflow::Owner;
 
 /// What happens to one of a few connections, or to all.
@@ -59,6 +59,34 @@ struct Metrics {
     active: u64,
 }
 
+impl Metrics {
+    fn of(metrics: &[ResourceMetrics]) -> Self {
+        let mut sums = Self::default();
+        for metric in metrics.iter().flat_map(|of| &of.metrics) {
+            let Data::Sum { points, .. } = &metric.data else {
+                continue;
+            };
+            let sum: i64 = points
+                .iter()
+                .map(|point| match point.value {
+                    Number::Int(value) => value,
+                    Number::Double(_) => 0,
+                })
+                .sum();
+            let into = match metric.name {
+                "network.flow.io" => &mut sums.bytes,
+                "network.connection.opened" => &mut sums.opened,
+                "network.connection.closed" => &mut sums.closed,
+                "network.connection.failed" => &mut sums.failed,
+                "network.connection.active" => &mut sums.active,
+                _ => continue,
+            };
+            *into = u64::try_from(sum).unwrap();
+        }
+        sums
+    }
+}
+
 /// The kernel and the table beside each other.
 struct World {
     host: Host,
@@ -71,11 +99,14 @@ struct World {
     told: Told,
     told_by_metrics: Metrics,
     overflow_rows: u64,
+    /// Connections may be taken for lost.
+    expires: bool,
 }
 
 impl World {
     fn new(options: Options) -> Self {
         Self {
+            expires: options.expire_after_passes > 0,
             host: Host::new(options),
             metrics: NetworkMetrics::new(series::Options::default(), &Arc::default(), 0),
             now: 1,
@@ -171,6 +202,9 @@ impl World {
             overflow_rows,
             ..
         } = self;
+        let mut page = metrics.clone();
+        host.table.usage_so_far(|usage| page.apply(usage));
+        let page = Metrics::of(&page.totals(self.now));
         host.table.flush(
             1,
             |record| {
@@ -183,34 +217,11 @@ impl World {
             },
             |usage| metrics.apply(usage),
         );
-        let mut sums = Metrics::default();
-        for metric in self
-            .metrics
-            .collect(self.now)
-            .into_iter()
-            .flat_map(|of| of.metrics)
-        {
-            let Data::Sum { points, .. } = metric.data else {
-                continue;
-            };
-            let sum: i64 = points
-                .iter()
-                .map(|point| match point.value {
-                    Number::Int(value) => value,
-                    Number::Double(_) => 0,
-                })
-                .sum();
-            let into = match metric.name {
-                "network.flow.io" => &mut sums.bytes,
-                "network.connection.opened" => &mut sums.opened,
-                "network.connection.closed" => &mut sums.closed,
-                "network.connection.failed" => &mut sums.failed,
-                "network.connection.active" => &mut sums.active,
-                _ => continue,
-            };
-            *into = u64::try_from(sum).unwrap();
+        self.told_by_metrics = Metrics::of(&self.metrics.collect(self.now));
+        if self.expires {
+            return;
         }
-        self.told_by_metrics = sums;
+        assert_eq!(page, self.told_by_metrics, "what a page would have shown");
     }
 
     /// All that lives is seen once more and the interval ends: now everything is told.

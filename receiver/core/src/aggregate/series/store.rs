@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 
 use super::{Kind, Options, REST};
 use crate::model::metrics::{
-    AttributeValue, Attributes, Data, HistogramPoint, NumberPoint, Number, Temporality,
+    AttributeValue, Attributes, Data, HistogramPoint, Number, NumberPoint, Temporality,
 };
 
 #[derive(Clone, Debug, Default)]
