@@ -163,7 +163,7 @@ impl SeriesSet {
         bucket_sum: f64,
     ) {
         if let Some(series) = self.series(resource, instrument, attributes) {
-            series.add_histogram(bucket_counts.into_iter(), bucket_sum);
+            series.add_histogram(&bucket_counts.into_iter(), bucket_sum);
         }
     }
 

@@ -157,7 +157,11 @@ impl Series {
     }
 
     /// Adds to a histogram; a sum takes nothing.
-    pub(super) fn add_histogram(&mut self, more: impl Iterator<Item = u64> + Clone, more_sum: f64) {
+    pub(super) fn add_histogram(
+        &mut self,
+        more: &(impl Iterator<Item = u64> + Clone),
+        more_sum: f64,
+    ) {
         self.changed = true;
         for value in self.values() {
             if let Value::Histogram { counts, sum } = value {
