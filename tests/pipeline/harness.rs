@@ -116,6 +116,24 @@ pub(crate) fn logs_from(first: u64, items: u64) -> Request {
     request(Signal::Logs, &message, items)
 }
 
+/// A request of `items` log records with so many bytes of text each.
+pub(crate) fn logs_of_size(items: u64, bytes: usize) -> Request {
+    let record = LogRecord {
+        severity_text: "x".repeat(bytes),
+        ..LogRecord::default()
+    };
+    let message = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            scope_logs: vec![ScopeLogs {
+                log_records: vec![record; usize::try_from(items).unwrap()],
+                ..ScopeLogs::default()
+            }],
+            ..ResourceLogs::default()
+        }],
+    };
+    request(Signal::Logs, &message, items)
+}
+
 pub(crate) fn logs(items: u64) -> Request {
     logs_from(0, items)
 }
