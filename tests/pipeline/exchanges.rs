@@ -67,9 +67,10 @@ fn each_exchange_of_the_access_logs_is_one_span_and_one_value_of_a_metric() -> R
     let api = folder.path().join("cilium.sock");
     agent_api::serve(&api)?;
     let config = folder.path().join("netflume.yaml");
+    // On a busy machine a request that is sent again because its answer was late arrives twice.
     let text = format!(
         "receivers: {{ cilium: {{ socket: {}, api_socket: {}, request_timeout: 1s }} }}\n\
-         exporters: {{ otlp_grpc: {{ endpoint: {} }} }}\n\
+         exporters: {{ otlp_grpc: {{ endpoint: {}, timeout: 1m }} }}\n\
          extensions: {{ prometheus: {{ endpoint: \"127.0.0.1:0\" }} }}\n",
         monitor.path().display(),
         api.display(),
