@@ -19,13 +19,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use netflume_core::enrich::host::Host;
 use netflume_core::ledger::Ledger;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli;
 use crate::config::Config;
 use crate::directories::host::{self, Roots};
 use crate::export::console::ConsoleError;
 use crate::export::console::printer::Behind;
+use crate::platform::signals::EndSignals;
 use crate::receivers::{
     Engine, EngineContext, EngineError, Origin, Receiver, Settings, SourceContext, SourceReport,
 };
@@ -50,7 +50,7 @@ use services::Services;
 pub fn run(config: &Config, receivers: &[&'static dyn Receiver]) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let _inside = runtime.enter();
-    let mut signals = EndSignals::listen()?;
+    let mut signals = EndSignals::listen().context("signals")?;
     let ledger = Arc::new(Ledger::default());
     let services = Services::start(config, &runtime, &ledger, Behind::Drop)?;
     let roots = Roots::from_environment(cli::variable);
@@ -184,30 +184,6 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start the runtime")
-}
-
-/// What asks for the end: SIGINT and SIGTERM. One that comes while the sources still start is not lost.
-struct EndSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl EndSignals {
-    /// From now on. Must be called within the runtime.
-    fn listen() -> anyhow::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
-            terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
-        })
-    }
-
-    /// Until one came.
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// A line for the person who started us; records have stdout to themselves.

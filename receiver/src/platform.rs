@@ -1,15 +1,11 @@
-//! What differs between operating systems outside receivers and directories.
+//! What differs between operating systems outside receivers and directories: a folder for each system, with the same functions.
 
-use rustix::system::uname;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{clock, local_socket, process, signals, system};
 
-pub(crate) mod clock;
-
-/// The running system in words: `kernel 6.18.0 x86_64`.
-pub(crate) fn system() -> String {
-    let uname = uname();
-    format!(
-        "kernel {} {}",
-        uname.release().to_string_lossy(),
-        uname.machine().to_string_lossy()
-    )
-}
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(crate) use windows::{clock, local_socket, process, signals, system};

@@ -29,6 +29,8 @@ use crate::serve::observer::publisher::FlowPublisher;
 
 pub mod cilium;
 pub mod ebpf;
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
 
 /// All receivers, in the order in which they start and are printed.
 pub const ALL: &[&dyn Receiver] = &[&ebpf::EbpfReceiver, &cilium::CiliumReceiver];

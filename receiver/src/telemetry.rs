@@ -26,6 +26,7 @@ use crate::config::expand::Variables;
 use crate::config::service;
 use crate::export::client::{Client, ClientError};
 use crate::export::options::{Compression, ExporterOptions, SignalOptions};
+use crate::platform::system;
 use netflume_core::model::metrics::Temporality;
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::{Resource, ResourceRef, Value};
@@ -135,15 +136,13 @@ pub fn own_resource(variables: &ResourceVariables) -> ResourceRef {
         (resource::SERVICE_VERSION, text(version)),
         (resource::TELEMETRY_DISTRO_NAME, text("netflume")),
         (resource::TELEMETRY_DISTRO_VERSION, text(version)),
-        (
-            resource::HOST_NAME,
-            text(&rustix::system::uname().nodename().to_string_lossy()),
-        ),
     ];
-    // A new one for each run, as the conventions want it where nothing else tells runs apart.
-    if let Ok(id) = std::fs::read_to_string("/proc/sys/kernel/random/uuid") {
-        attributes.push((resource::SERVICE_INSTANCE_ID, text(id.trim())));
+    if let Some(name) = system::host_name() {
+        attributes.push((resource::HOST_NAME, text(&name)));
     }
+    // A new one for each run, as the conventions want it where nothing else tells runs apart.
+    let instance = uuid::Uuid::new_v4().to_string();
+    attributes.push((resource::SERVICE_INSTANCE_ID, text(&instance)));
     // What the user says of the program wins over what we would say.
     attributes.retain(|(key, _)| variables.attributes.iter().all(|(own, _)| own != key));
     attributes.sort();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::platform;
+use crate::platform::system;
 use crate::receivers::{Finding, Receiver, Settings};
 
 /// The machine in one line, and the findings.
@@ -30,7 +30,7 @@ pub fn report(receivers: &[&dyn Receiver], settings: &Settings, json: bool) -> S
 }
 
 fn look(receivers: &[&dyn Receiver], settings: &Settings) -> Report {
-    let mut machine = vec![platform::system()];
+    let mut machine = vec![system::describe()];
     let mut findings = Vec::new();
     for receiver in receivers {
         let diagnosis = receiver.doctor(settings);

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::schema::Row;
 use crate::config::value::{Limits, choice};
 use crate::receivers::ebpf::options::EbpfOptions;
-use crate::receivers::ebpf::source::Scope;
+use crate::receivers::ebpf::options::Scope;
 use netflume_core::aggregate::netflow::GroupBy;
 
 choice!(GroupBy { Service = "service", Connection = "connection" });

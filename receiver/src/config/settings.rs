@@ -9,7 +9,7 @@ use netflume_core::otlp::spans::SpansOptions;
 use crate::config::Config;
 use crate::config::service::Body;
 use crate::receivers::Settings;
-use crate::receivers::ebpf::source::Scope;
+use crate::receivers::ebpf::options::Scope;
 
 impl Config {
     /// The settings of all receivers, and what they have in common.

@@ -1,6 +1,5 @@
 //! Ids of cgroups, as the kernel programs tell them, to paths: by walking the tree of cgroup v2 when an unknown one is asked for.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,13 +67,11 @@ impl Cgroups {
                 return;
             }
             // A directory may be gone by the time it is read.
-            let Ok(metadata) = std::fs::metadata(&directory) else {
+            let Some(id) = id(&directory) else {
                 continue;
             };
             let told: &str = if path.is_empty() { "/" } else { &path };
-            self.paths
-                .entry(metadata.ino())
-                .or_insert_with(|| told.into());
+            self.paths.entry(id).or_insert_with(|| told.into());
             if depth == DEPTH_MAX {
                 continue;
             }
@@ -91,8 +88,23 @@ impl Cgroups {
     }
 }
 
+/// The id of a cgroup: its directory's inode number.
+#[cfg(unix)]
+fn id(directory: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(std::fs::metadata(directory).ok()?.ino())
+}
+
+/// There are no cgroups.
+#[cfg(not(unix))]
+fn id(_: &Path) -> Option<u64> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use netflume_core::enrich::host::Host;
 
+use crate::platform::system;
+
 /// Where the host's files are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
@@ -47,25 +49,26 @@ pub fn read_host(roots: &Roots) -> Host {
         .or_else(|| read(&roots.root.join("usr/lib/os-release")))
         .unwrap_or_default();
     // The name of our own UTS namespace is the host's only if we run in it.
-    let own_name = || Some(rustix::system::uname().nodename().to_str().ok()?.to_owned());
     let name = if roots.root == Path::new("/") {
-        own_name()
+        system::host_name()
     } else {
-        file("etc/hostname").or_else(own_name)
+        file("etc/hostname").or_else(system::host_name)
     };
+    let (name_of_product, version_of_product) = system::product().unzip();
     Host {
-        name: name.filter(|name| !name.is_empty() && name != "(none)"),
+        name,
         id: file("etc/machine-id")
             .or_else(|| file("var/lib/dbus/machine-id"))
             .filter(|id| id != "uninitialized"),
-        arch: arch(rustix::system::uname().machine().to_str().unwrap_or("")),
-        os_name: release_value(&release, "NAME"),
-        os_version: release_value(&release, "VERSION_ID"),
+        arch: arch(&system::machine()),
+        os_type: Some(system::OS_TYPE),
+        os_name: release_value(&release, "NAME").or(name_of_product.map(str::to_owned)),
+        os_version: release_value(&release, "VERSION_ID").or(version_of_product),
         os_description: release_value(&release, "PRETTY_NAME"),
     }
 }
 
-/// `host.arch` of what uname(2) says.
+/// `host.arch` of what uname(2) reports.
 fn arch(machine: &str) -> Option<&'static str> {
     Some(match machine {
         "x86_64" | "amd64" => "amd64",

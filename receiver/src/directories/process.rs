@@ -3,9 +3,7 @@
 //! An entry belongs to one process, told by pid and start time, so a pid that is used again is another process. A process that
 //! had exited before it was looked at has the name and the cgroup that the kernel told, and no more.
 
-use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -334,8 +332,7 @@ fn comm(comm: &[u8; 16]) -> String {
         .iter()
         .position(|byte| *byte == 0)
         .unwrap_or(comm.len());
-    let name = OsStr::from_bytes(comm.get(..end).unwrap_or_default());
-    name.to_string_lossy().into_owned()
+    String::from_utf8_lossy(comm.get(..end).unwrap_or_default()).into_owned()
 }
 
 /// The beginning of a file, `None` if it cannot be read.

@@ -12,6 +12,9 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use crate::export::json_lines;
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::netflow::NetflowRecord;
@@ -44,14 +47,25 @@ pub enum Format {
 }
 
 /// How lines are written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ConsoleOptions {
     /// The output is a terminal: the header is repeated.
     pub terminal: bool,
     /// Colours by ANSI escape sequences.
     pub colour: bool,
-    /// Seconds that local time is ahead of UTC at a time given in seconds since 1970. `None`: times are UTC.
-    pub local_offset: Option<fn(i64) -> i64>,
+    /// Whose clock times are shown by.
+    pub time_zone: TimeZone,
+}
+
+impl Default for ConsoleOptions {
+    /// Not on a terminal, without colours, times in UTC.
+    fn default() -> Self {
+        Self {
+            terminal: false,
+            colour: false,
+            time_zone: TimeZone::UTC,
+        }
+    }
 }
 
 impl ConsoleOptions {
@@ -63,7 +77,7 @@ impl ConsoleOptions {
         Self {
             terminal,
             colour: terminal && !refused,
-            local_offset: Some(local_offset),
+            time_zone: TimeZone::system(),
         }
     }
 }
@@ -275,27 +289,16 @@ impl Console {
     }
 
     fn time(&self, unix_ns: u64) -> String {
-        let utc = i64::try_from(unix_ns / 1_000_000_000).unwrap_or_default();
-        let local = utc + self.options.local_offset.map_or(0, |offset| offset(utc));
-        let second = local.rem_euclid(86_400);
+        // Beyond the year 2554 there is nothing to show.
+        let time = Timestamp::from_nanosecond(unix_ns.into()).unwrap_or_default();
+        let local = self.options.time_zone.to_datetime(time);
         format!(
             "{:02}:{:02}:{:02}",
-            second / 3600,
-            second / 60 % 60,
-            second % 60
+            local.hour(),
+            local.minute(),
+            local.second()
         )
     }
-}
-
-/// Seconds that local time is ahead of UTC at that time, by the C library's time zone.
-fn local_offset(unix_s: i64) -> i64 {
-    // `time_t`, by whatever name: musl's is about to change its.
-    let time = unix_s;
-    // SAFETY: all-zero bytes are a valid `tm`: integers and a nullable pointer.
-    let mut local: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to live values of the right types; localtime_r keeps neither.
-    let filled = unsafe { libc::localtime_r(&raw const time, &raw mut local) };
-    if filled.is_null() { 0 } else { local.tm_gmtoff }
 }
 
 #[cfg(test)]

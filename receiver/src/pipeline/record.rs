@@ -11,9 +11,10 @@ use netflume_core::decode::recording::Writer;
 use netflume_core::ledger::Ledger;
 use netflume_core::model::batch::{Batch, Now};
 
-use super::{EndSignals, drivers, print_line, runtime, start, stop};
+use super::{drivers, print_line, runtime, start, stop};
 use crate::cli::{self, RecordOptions};
 use crate::config::Config;
+use crate::platform::signals::EndSignals;
 use crate::receivers::{Engine, EngineError, Receiver, SourceContext};
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
@@ -71,7 +72,7 @@ pub fn record(
 ) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let _inside = runtime.enter();
-    let mut signals = EndSignals::listen()?;
+    let mut signals = EndSignals::listen().context("signals")?;
     let ledger = Arc::new(Ledger::default());
     let own = telemetry::own_resource(&config.resource);
     let state = SelfState::new(Arc::clone(&own), &ledger);

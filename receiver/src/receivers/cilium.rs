@@ -7,15 +7,17 @@ use crate::receivers::{
     SourceError,
 };
 
+#[cfg(unix)]
 mod doctor;
 mod engine;
 mod exchanges;
+#[cfg(unix)]
 mod live;
 pub mod options;
+#[cfg(unix)]
 pub mod source;
 
 use engine::CiliumEngine;
-use live::CiliumLive;
 
 /// `receivers.cilium`.
 #[derive(Debug)]
@@ -43,9 +45,7 @@ impl Receiver for CiliumReceiver {
         settings: &Settings,
         context: &SourceContext,
     ) -> Result<Box<dyn Source>, SourceError> {
-        let options = settings.receivers.cilium.clone().unwrap_or_default();
-        let source = CiliumLive::start(options.socket, context).map_err(SourceError::new)?;
-        Ok(Box::new(source))
+        open(settings, context)
     }
 
     fn engine(
@@ -58,10 +58,36 @@ impl Receiver for CiliumReceiver {
     }
 
     fn doctor(&self, settings: &Settings) -> Diagnosis {
-        let options = settings.receivers.cilium.clone().unwrap_or_default();
-        Diagnosis {
-            machine: Vec::new(),
-            findings: vec![doctor::look(&options.socket)],
-        }
+        diagnose(settings)
     }
+}
+
+#[cfg(unix)]
+fn open(settings: &Settings, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
+    let options = settings.receivers.cilium.clone().unwrap_or_default();
+    let source = live::CiliumLive::start(options.socket, context).map_err(SourceError::new)?;
+    Ok(Box::new(source))
+}
+
+#[cfg(unix)]
+fn diagnose(settings: &Settings) -> Diagnosis {
+    let options = settings.receivers.cilium.clone().unwrap_or_default();
+    Diagnosis {
+        machine: Vec::new(),
+        findings: vec![doctor::look(&options.socket)],
+    }
+}
+
+/// What the source needs.
+#[cfg(not(unix))]
+const NEEDS: &str = "the Cilium agent's monitor socket is a unix socket";
+
+#[cfg(not(unix))]
+fn open(_: &Settings, _: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
+    Err(crate::receivers::elsewhere::error(NEEDS))
+}
+
+#[cfg(not(unix))]
+fn diagnose(_: &Settings) -> Diagnosis {
+    crate::receivers::elsewhere::diagnosis("cilium", NEEDS)
 }

@@ -7,14 +7,16 @@ use crate::receivers::{
     SourceError,
 };
 
+#[cfg(target_os = "linux")]
 mod doctor;
 mod engine;
+#[cfg(target_os = "linux")]
 mod live;
 pub mod options;
+#[cfg(target_os = "linux")]
 pub mod source;
 
 use engine::EbpfEngine;
-use live::EbpfSource;
 
 /// `receivers.ebpf`.
 #[derive(Debug)]
@@ -39,9 +41,7 @@ impl Receiver for EbpfReceiver {
         settings: &Settings,
         context: &SourceContext,
     ) -> Result<Box<dyn Source>, SourceError> {
-        let options = settings.receivers.ebpf.clone().unwrap_or_default();
-        let source = EbpfSource::start(&options, context).map_err(SourceError::new)?;
-        Ok(Box::new(source))
+        open(settings, context)
     }
 
     fn engine(
@@ -54,7 +54,33 @@ impl Receiver for EbpfReceiver {
     }
 
     fn doctor(&self, settings: &Settings) -> Diagnosis {
-        let options = settings.receivers.ebpf.clone().unwrap_or_default();
-        doctor::look(&options.kernel_options())
+        diagnose(settings)
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open(settings: &Settings, context: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
+    let options = settings.receivers.ebpf.clone().unwrap_or_default();
+    let source = live::EbpfSource::start(&options, context).map_err(SourceError::new)?;
+    Ok(Box::new(source))
+}
+
+#[cfg(target_os = "linux")]
+fn diagnose(settings: &Settings) -> Diagnosis {
+    let options = settings.receivers.ebpf.clone().unwrap_or_default();
+    doctor::look(&options.kernel_options())
+}
+
+/// What the source needs.
+#[cfg(not(target_os = "linux"))]
+const NEEDS: &str = "the kernel programs need Linux";
+
+#[cfg(not(target_os = "linux"))]
+fn open(_: &Settings, _: &SourceContext) -> Result<Box<dyn Source>, SourceError> {
+    Err(crate::receivers::elsewhere::error(NEEDS))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn diagnose(_: &Settings) -> Diagnosis {
+    crate::receivers::elsewhere::diagnosis("ebpf", NEEDS)
 }

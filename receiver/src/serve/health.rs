@@ -9,10 +9,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, StatusCode};
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::config::units::show_duration;
@@ -176,35 +177,9 @@ fn status(fine: bool) -> StatusCode {
     }
 }
 
-/// A time as `2026-11-21T12:04:31Z`, by the civil calendar (RFC 3339).
+/// A time as `2026-11-21T12:04:31Z` (RFC 3339).
 fn rfc3339(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let (mut days, second) = (seconds / 86_400, seconds % 86_400);
-    let is_leap =
-        |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(is_leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    format!(
-        "{year:04}-{month:02}-{:02}T{:02}:{:02}:{:02}Z",
-        days + 1,
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{:.0}", Timestamp::try_from(time).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -281,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_by_the_civil_calendar() {
+    fn times_are_whole_seconds_of_rfc_3339() {
         let cases = [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_400, "2000-02-29T00:00:00Z"),
@@ -290,7 +265,10 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ];
         for (seconds, expected) in cases {
-            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+            assert_eq!(
+                rfc3339(SystemTime::UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 999)),
+                expected
+            );
         }
     }
 }

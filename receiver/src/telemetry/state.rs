@@ -13,6 +13,8 @@ use netflume_core::model::metrics::{
 use netflume_core::model::resource::{ResourceRef, Value};
 use netflume_core::semconv::{own, scope};
 
+use crate::platform::process;
+
 /// A value and its attributes.
 pub type Reading = (Attributes, Number);
 
@@ -104,7 +106,7 @@ impl SelfState {
             vec![(stage(entry), Number::Int(held))]
         }));
         state.add(io(ledger));
-        for definition in process() {
+        for definition in own_process() {
             state.add(definition);
         }
         state
@@ -268,7 +270,7 @@ fn unix_ns() -> u64 {
         })
 }
 
-fn process() -> [Definition; 4] {
+fn own_process() -> [Definition; 4] {
     let started = Instant::now();
     let definition =
         |name, unit, description, kind, read: Arc<dyn Fn() -> Option<Reading> + Send + Sync>| {
@@ -287,14 +289,17 @@ fn process() -> [Definition; 4] {
             "s",
             "Processor time of all threads of the program.",
             Kind::Counter,
-            Arc::new(|| Some((Attributes::new(), Number::Double(cpu_seconds()?)))),
+            Arc::new(|| {
+                let seconds = process::cpu_time()?.as_secs_f64();
+                Some((Attributes::new(), Number::Double(seconds)))
+            }),
         ),
         definition(
             own::MEMORY_USAGE,
             "By",
             "Resident memory of the program.",
             Kind::Gauge,
-            Arc::new(|| Some((Attributes::new(), count(resident_bytes()?)))),
+            Arc::new(|| Some((Attributes::new(), count(process::resident_bytes()?)))),
         ),
         definition(
             own::UPTIME,
@@ -317,29 +322,6 @@ fn process() -> [Definition; 4] {
             }),
         ),
     ]
-}
-
-/// User and system time of the process: fields 14 and 15 of `/proc/self/stat` (proc_pid_stat(5)), in clock ticks.
-fn cpu_seconds() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in parentheses may hold blanks; fields are counted after its end, which is field 2.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    #[expect(clippy::cast_precision_loss, reason = "ticks of centuries fit")]
-    let (ticks, per_second) = (
-        (user + system) as f64,
-        rustix::param::clock_ticks_per_second() as f64,
-    );
-    Some(ticks / per_second)
-}
-
-/// Field 2 of `/proc/self/statm` (proc_pid_statm(5)), in pages.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
 }
 
 #[cfg(test)]
@@ -394,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_process_is_measured() {
-        assert!(resident_bytes().is_some_and(|bytes| bytes > 100_000));
-        assert!(cpu_seconds().is_some_and(|seconds| seconds < 1e6));
+        assert!(process::resident_bytes().is_some_and(|bytes| bytes > 100_000));
+        assert!(process::cpu_time().is_some_and(|time| time.as_secs() < 1_000_000));
     }
 }

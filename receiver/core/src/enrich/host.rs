@@ -12,6 +12,8 @@ pub struct Host {
     pub id: Option<String>,
     /// `host.arch`.
     pub arch: Option<&'static str>,
+    /// `os.type`: `linux`, `windows`.
+    pub os_type: Option<&'static str>,
     /// `os.name`.
     pub os_name: Option<String>,
     /// `os.version`.
@@ -30,7 +32,7 @@ impl Host {
             (name::HOST_NAME, self.name.as_deref()),
             (name::OS_DESCRIPTION, self.os_description.as_deref()),
             (name::OS_NAME, self.os_name.as_deref()),
-            (name::OS_TYPE, Some("linux")),
+            (name::OS_TYPE, self.os_type),
             (name::OS_VERSION, self.os_version.as_deref()),
         ];
         texts

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
+
+use crate::platform::local_socket;
 
 /// Bounds of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +244,7 @@ impl AgentApi {
 }
 
 async fn connect(socket: &Path, path: &str) -> Result<Connection, ApiError> {
-    let stream = UnixStream::connect(socket)
+    let stream = local_socket::Stream::connect(socket)
         .await
         .map_err(|source| ApiError::Connect {
             socket: socket.to_owned(),

@@ -24,74 +24,9 @@ use netflume_core::decode::kernel::records;
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, BatchKind};
 
+pub use super::options::{KernelOptions, Pass, Scope};
 pub use hooks::{Hook, HookState, KernelReport};
 pub use probe::probe;
-
-/// What is watched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// Every network namespace and container of the host.
-    #[default]
-    Host,
-    /// The own pod, for a sidecar: the network namespace that netflume itself lives in. Where that is the host's own
-    /// (`hostNetwork`), only the own cgroup there: the pod's in Kubernetes, else netflume's.
-    Pod,
-}
-
-/// How open TCP connections are found at each interval.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pass {
-    /// By descriptors; where the kernel does not offer that, by namespaces.
-    #[default]
-    Auto,
-    /// One pass over the descriptors of all processes (`iter/task_file`): all network namespaces at once, with owners.
-    TaskFile,
-    /// One pass in each network namespace that a process lives in (`iter/tcp`).
-    Tcp,
-}
-
-/// Options of the kernel source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelOptions {
-    /// TCP connections. Default: true.
-    pub tcp: bool,
-    /// UDP exchanges. Default: true.
-    pub udp: bool,
-    /// Connections between two sockets of one host by a loopback address. Default: true.
-    pub loopback: bool,
-    /// What is watched. Default: the host.
-    pub scope: Scope,
-    /// Open TCP connections whose owner and opening time the kernel remembers; beyond it they are still counted, but told without
-    /// these two. Memory is taken as they come, about 140 bytes each. Default: 131,072.
-    pub max_connections: u32,
-    /// Pairs of UDP socket and peer that are counted at a time; calls of others are dropped, counted. About 220 bytes each. Default:
-    /// 32,768.
-    pub max_udp_flows: u32,
-    /// Size of the ring that carries records of ended connections; a power of two of at least one page. Default: 1 MiB, which
-    /// holds 5,800 records: servers with thousands of connections end at once.
-    pub ring_bytes: u32,
-    /// How open TCP connections are found. Default: auto.
-    pub pass: Pass,
-    /// Leave out netflume's own sockets, and the other end of its own connections. Default: true; tests that watch themselves
-    /// need false.
-    pub exclude_own: bool,
-}
-
-impl Default for KernelOptions {
-    fn default() -> Self {
-        Self {
-            tcp: true,
-            udp: true,
-            loopback: true,
-            scope: Scope::Host,
-            max_connections: 131_072,
-            max_udp_flows: 32_768,
-            ring_bytes: 1024 * 1024,
-            pass: Pass::Auto,
-            exclude_own: true,
-        }
-    }
-}
 
 /// Why the kernel source cannot work.
 #[derive(Debug, Error)]

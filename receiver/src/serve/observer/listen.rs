@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,29 +14,13 @@ use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use super::ObserverError;
+use crate::platform::local_socket;
 
 /// A bound listener.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(TcpListener),
-    #[cfg(unix)]
-    Unix(UnixListener),
-}
-
-/// A unix socket that goes away with its listener.
-#[cfg(unix)]
-#[derive(Debug)]
-pub(super) struct UnixListener {
-    listener: tokio::net::UnixListener,
-    path: PathBuf,
-}
-
-#[cfg(unix)]
-impl Drop for UnixListener {
-    fn drop(&mut self) {
-        // Somebody else may have removed it already.
-        drop(std::fs::remove_file(&self.path));
-    }
+    Unix(local_socket::Listener),
 }
 
 impl Listener {
@@ -72,8 +56,7 @@ impl Listener {
     pub(super) fn endpoint(&self) -> io::Result<String> {
         Ok(match self {
             Self::Tcp(listener) => listener.local_addr()?.to_string(),
-            #[cfg(unix)]
-            Self::Unix(listener) => format!("unix://{}", listener.path.display()),
+            Self::Unix(listener) => format!("unix://{}", listener.path().display()),
         })
     }
 
@@ -86,42 +69,16 @@ impl Listener {
     }
 }
 
-#[cfg(unix)]
 fn bind_unix(path: &Path, has_tls: bool) -> Result<Listener, ObserverError> {
-    use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-    let failed = |source| ObserverError::Listen {
-        endpoint: format!("unix://{}", path.display()),
-        source,
-    };
     if has_tls {
         return Err(ObserverError::TlsOnUnix);
     }
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    if let Ok(there) = std::fs::symlink_metadata(path) {
-        // What a run before us left behind refuses connections; what still answers is not ours to take.
-        if !there.file_type().is_socket() || std::os::unix::net::UnixStream::connect(path).is_ok() {
-            return Err(failed(io::ErrorKind::AddrInUse.into()));
-        }
-        std::fs::remove_file(path).map_err(failed)?;
-    }
-    let listener = tokio::net::UnixListener::bind(path).map_err(failed)?;
-    let listener = UnixListener {
-        listener,
-        path: path.to_owned(),
-    };
-    // As the agent's own: for root and its group.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    Ok(Listener::Unix(listener))
-}
-
-#[cfg(not(unix))]
-fn bind_unix(path: &Path, _: bool) -> Result<Listener, ObserverError> {
-    Err(ObserverError::Listen {
-        endpoint: format!("unix://{}", path.display()),
-        source: io::ErrorKind::Unsupported.into(),
-    })
+    local_socket::Listener::bind(path)
+        .map(Listener::Unix)
+        .map_err(|source| ObserverError::Listen {
+            endpoint: format!("unix://{}", path.display()),
+            source,
+        })
 }
 
 /// Accepted connections.
@@ -142,10 +99,7 @@ impl Stream for Connections {
                     drop(socket.set_nodelay(true));
                     Socket::Tcp(socket)
                 }),
-                #[cfg(unix)]
-                Listener::Unix(unix) => {
-                    ready!(unix.listener.poll_accept(cx)).map(|(socket, _)| Socket::Unix(socket))
-                }
+                Listener::Unix(unix) => ready!(unix.poll_accept(cx)).map(Socket::Unix),
             };
             let socket = match socket {
                 Ok(socket) => socket,
@@ -171,8 +125,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
-    #[cfg(unix)]
-    Unix(tokio::net::UnixStream),
+    Unix(local_socket::Stream),
 }
 
 impl Connected for Connection {
@@ -185,7 +138,6 @@ macro_rules! socket {
     ($connection:expr, $socket:ident => $call:expr) => {
         match &mut $connection.get_mut().socket {
             Socket::Tcp($socket) => $call,
-            #[cfg(unix)]
             Socket::Unix($socket) => $call,
         }
     };
