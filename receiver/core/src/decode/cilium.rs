@@ -168,6 +168,8 @@ pub enum Payload<'a> {
     },
     /// Another `Type`: to be counted and left.
     Unknown(i64),
+    /// A value that does not follow its type, and why: to be counted and left. The message around it is whole, so the stream goes on.
+    Malformed(GobError),
 }
 
 const RECORD_LOST: i64 = 2;
@@ -196,7 +198,8 @@ impl Monitor {
     /// Gives what follows the message as well.
     ///
     /// # Errors
-    /// The stream cannot go on after an error: a fresh connection and a fresh [`Monitor`] are needed.
+    /// What is wrong with the frame, with a type definition, or with the type of a value. A connection cannot go on after an error: what
+    /// was not defined never will be. Whole messages may be stepped over by [`gob::frame`].
     #[inline]
     pub fn next<'a>(
         &mut self,
@@ -216,8 +219,22 @@ impl Monitor {
                     .1
             }
         };
-        read_payload(&self.types, fields, &mut reader).map(|payload| (Some(payload), rest))
+        let payload = read_payload(&self.types, fields, &mut reader);
+        Ok((Some(payload.unwrap_or_else(Payload::Malformed)), rest))
     }
+}
+
+/// How many values are lost with bytes that cannot be read on, at least one: whole messages other than type definitions, and what is
+/// left behind the last whole one.
+#[must_use]
+pub fn values_lost(stream: &[u8]) -> u64 {
+    let (mut rest, mut lost) = (stream, 0_u64);
+    while let Ok(Some((content, after))) = gob::frame(rest) {
+        let is_definition = Reader::new(content).int().is_ok_and(|id| id < 0);
+        lost = lost.saturating_add(u64::from(!is_definition));
+        rest = after;
+    }
+    lost.saturating_add(u64::from(!rest.is_empty())).max(1)
 }
 
 fn payload_fields(types: &Types, id: TypeId) -> Result<Vec<Field>, GobError> {

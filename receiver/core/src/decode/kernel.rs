@@ -17,9 +17,14 @@ use crate::model::netflow::{
 /// Why a record is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
-    /// Its length is not one that a record can have, or goes beyond the end; what follows cannot be found.
-    #[error("record of impossible length {0}")]
-    Length(u16),
+    /// Its length is not one that a record can have, or goes beyond the end; what follows is looked for.
+    #[error("record of impossible length {length}, {skipped} bytes skipped")]
+    Length {
+        /// What the header says.
+        length: u16,
+        /// Bytes to the next header that can be one, or to the end.
+        skipped: usize,
+    },
     /// Shorter than its kind needs.
     #[error("record of kind {kind} has only {size} bytes")]
     Short {
@@ -53,18 +58,31 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
     std::iter::from_fn(move || split(&mut rest).and_then(Result::ok))
 }
 
-/// Decodes a batch: each record is handed to `sink`, as event or as error. Returns how many records there were.
+impl DecodeError {
+    /// Records that are lost with it: in bytes without a header, as many of the commonest kind as they may have held.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        match self {
+            Self::Length { skipped, .. } => skipped.div_ceil(size_of::<ConnectionRecord>()) as u64,
+            Self::Short { .. } | Self::Kind(_) | Self::Value(..) => 1,
+        }
+    }
+}
+
+/// Decodes a batch: each record is handed to `sink`, as event or as error. Returns how many records there were, those that an error
+/// stands for included.
 pub fn decode(bytes: &[u8], mut sink: impl FnMut(Result<KernelEvent, DecodeError>)) -> u64 {
     let mut rest = bytes;
     let mut count = 0;
     while let Some(record) = split(&mut rest) {
-        count += 1;
-        sink(record.and_then(event));
+        let record = record.and_then(event);
+        count += record.as_ref().err().map_or(1, DecodeError::records);
+        sink(record);
     }
     count
 }
 
-/// Takes the next record off `rest`; after an error nothing is left.
+/// Takes the next record off `rest`, or what stands before the next one.
 fn split<'a>(rest: &mut &'a [u8]) -> Option<Result<Record<'a>, DecodeError>> {
     if rest.is_empty() {
         return None;
@@ -73,20 +91,41 @@ fn split<'a>(rest: &mut &'a [u8]) -> Option<Result<Record<'a>, DecodeError>> {
     let length = all
         .first_chunk()
         .map_or(0, |size| u16::from_ne_bytes(*size));
-    let size = usize::from(length);
-    let possible = size >= size_of::<Header>() && size % 8 == 0 && size <= MAX_RECORD_BYTES;
-    let header = Header::read_from_prefix(all).ok().filter(|_| possible);
-    match (header, all.split_at_checked(size)) {
-        (Some((header, _)), Some((bytes, after))) => {
-            *rest = after;
-            Some(Ok(Record {
-                kind: header.kind,
-                boot_ns: header.boot_ns,
-                bytes,
-            }))
-        }
-        _ => Some(Err(DecodeError::Length(length))),
+    if let Some((header, bytes, after)) = header(all) {
+        *rest = after;
+        return Some(Ok(Record {
+            kind: header.kind,
+            boot_ns: header.boot_ns,
+            bytes,
+        }));
     }
+    // Records begin at multiples of eight.
+    let next = (8..all.len()).step_by(8).find(|at| {
+        let record = all.get(*at..).and_then(header);
+        record.is_some_and(|(header, ..)| is_known(&header))
+    });
+    let skipped = next.unwrap_or(all.len());
+    *rest = all.get(skipped..).unwrap_or_default();
+    Some(Err(DecodeError::Length { length, skipped }))
+}
+
+/// The header at the start of `bytes`, its record, and what follows; none if that cannot be one.
+fn header(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
+    let (header, _) = Header::read_from_prefix(bytes).ok()?;
+    let size = usize::from(header.size);
+    let possible = size >= size_of::<Header>() && size % 8 == 0 && size <= MAX_RECORD_BYTES;
+    let (record, after) = bytes.split_at_checked(size).filter(|_| possible)?;
+    Some((header, record, after))
+}
+
+/// Whether a header is one that our programs write: stricter than what is accepted where a record must begin.
+fn is_known(header: &Header) -> bool {
+    let least = match header.kind {
+        kind::CONNECTION => size_of::<ConnectionRecord>(),
+        kind::LISTENER => size_of::<ListenerRecord>(),
+        _ => return false,
+    };
+    header.reserved == 0 && header.boot_ns != 0 && usize::from(header.size) >= least
 }
 
 fn event(record: Record<'_>) -> Result<KernelEvent, DecodeError> {
@@ -225,7 +264,9 @@ mod tests {
     fn all(bytes: &[u8]) -> Vec<Result<KernelEvent, DecodeError>> {
         let mut events = Vec::new();
         let count = decode(bytes, |event| events.push(event));
-        assert_eq!(count, events.len() as u64);
+        let records =
+            |event: &Result<_, DecodeError>| event.as_ref().err().map_or(1, DecodeError::records);
+        assert_eq!(count, events.iter().map(records).sum::<u64>());
         events
     }
 
@@ -251,7 +292,7 @@ mod tests {
         for end in 1..bytes.len() {
             let events = all(&bytes[..end]);
             assert!(
-                matches!(events.as_slice(), [Err(DecodeError::Length(_))]),
+                matches!(events.as_slice(), [Err(DecodeError::Length { .. })]),
                 "{end}: {events:?}"
             );
         }
@@ -264,6 +305,25 @@ mod tests {
             matches!(events.as_slice(), [Err(DecodeError::Short { .. }), Ok(_)]),
             "{events:?}"
         );
+    }
+
+    #[test]
+    fn what_stands_behind_a_damaged_header_is_found_and_what_is_lost_is_counted() {
+        let record = sample();
+        for damaged in [1, 2, 5] {
+            let mut bytes = vec![record.as_bytes(); damaged + 3].concat();
+            for n in 1..=damaged {
+                let at = n * size_of::<ConnectionRecord>();
+                bytes[at..at + 2].copy_from_slice(&0xffff_u16.to_ne_bytes());
+            }
+            let mut events = Vec::new();
+            let count = decode(&bytes, |event| events.push(event));
+            assert_eq!(count, damaged as u64 + 3);
+            let [Ok(_), Err(error), Ok(_), Ok(_)] = events.as_slice() else {
+                panic!("{events:?}");
+            };
+            assert_eq!(error.records(), damaged as u64);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use netflume_core::aggregate::exchange::ExchangeOptions;
 use netflume_core::aggregate::hubble::HubbleMetrics;
 use netflume_core::aggregate::selection::Selection;
 use netflume_core::decode::cilium::Monitor;
+use netflume_core::decode::gob;
 use netflume_core::enrich::cilium::flow::{self, FlowError, Flows};
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, Now};
@@ -167,12 +168,17 @@ impl CiliumEngine {
                     rest = after;
                     payload
                 }
+        let mut unreadable = None;
                 Err(error) => {
-                    // The source framed it: one message is lost, the next one is found.
-                    self.monitor = Monitor::default();
                     self.book(Err(Reason::Malformed));
-                    tracing::warn!(%error, "monitor message cannot be read; the rest of its batch is skipped");
-                    return Ok(());
+                    let (count, _) = unreadable.get_or_insert((0_u64, error));
+                    *count += 1;
+                    // What stands behind the message may be of a type that is known.
+                    rest = gob::frame(rest)
+                        .ok()
+                        .flatten()
+                        .map_or(&[], |(_, after)| after);
+                    continue;
                 }
             };
             let Some(payload) = payload else {
@@ -197,7 +203,9 @@ impl CiliumEngine {
                     }
                     let reason = match error {
                         FlowError::UnknownCgroup => Reason::Filtered,
-                        FlowError::Event(_) | FlowError::UnknownPayload(_) => Reason::Malformed,
+                        FlowError::Event(_)
+                        | FlowError::UnknownPayload(_)
+                        | FlowError::Payload(_) => Reason::Malformed,
                     };
                     self.book(Err(reason));
                     tracing::debug!(%error, "monitor event skipped");
@@ -210,6 +218,9 @@ impl CiliumEngine {
     fn book(&self, result: Result<(), Reason>) {
         self.ledger.received(Stage::Decode, 1);
         match result {
+        if let Some((count, error)) = unreadable {
+            tracing::warn!(%error, count, "monitor messages cannot be read");
+        }
             Ok(()) => self.ledger.passed(Stage::Decode, 1),
             Err(reason) => self.ledger.dropped(Stage::Decode, reason, 1),
         }

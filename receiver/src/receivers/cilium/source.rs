@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use crate::export::retry::chance;
 use crate::platform::clock;
 use crate::receivers::Waker;
-use crate::serve::health::{Health, SourceState};
-use netflume_core::decode::cilium::Monitor;
+use crate::serve::health::{Health, Pulse, SourceState};
+use netflume_core::decode::cilium::{Monitor, values_lost};
 use netflume_core::decode::gob::{self, GobError};
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, BatchKind};
@@ -173,6 +173,7 @@ impl CiliumSource {
         };
         let thread = std::thread::Builder::new()
             .name(CILIUM.to_owned())
+            is_reported: false,
             .spawn(move || reader.run())?;
         Ok((
             Self {
@@ -226,6 +227,8 @@ struct Reader {
 
 impl Reader {
     fn run(mut self) {
+    /// It was reported that messages come, and no outage since.
+    is_reported: bool,
         self.connections();
         let end = Instant::now() + LAST_HAND_OVER;
         while self.hand_over() && self.backlog.is_some() && Instant::now() < end {
@@ -239,17 +242,12 @@ impl Reader {
     fn connections(&mut self) {
         let mut backoff = Backoff::default();
         let mut said = None;
-        let mut told_that_it_reads = false;
         self.health.source(CILIUM, SourceState::Starting);
         while !self.stop.load(Relaxed) {
             let mut received = 0;
             let ended = match UnixStream::connect(&self.socket) {
                 Ok(stream) => {
                     self.health.source(CILIUM, SourceState::Running);
-                    if !told_that_it_reads {
-                        tracing::info!("receivers.cilium reads {}", self.socket.display());
-                        told_that_it_reads = true;
-                    }
                     self.read(stream, &mut received)
                 }
                 Err(error) => Ended::Io(error),
@@ -267,7 +265,7 @@ impl Reader {
             if said != Some(outage) {
                 tracing::warn!("receivers.cilium: {why}; trying again");
                 said = Some(outage);
-                told_that_it_reads = false;
+                self.is_reported = false;
             }
             self.health.source(CILIUM, SourceState::Failed(why));
             self.pause(backoff.next(chance()));
@@ -301,6 +299,7 @@ impl Reader {
             let count = match stream.read(&mut buffer) {
                 Ok(0) => {
                     let in_message = !partial.is_empty();
+                self.refuse(Reason::Shutdown, u64::from(!partial.is_empty()));
                     self.refuse(Reason::CutOff, u64::from(in_message));
                     return Ended::Closed { in_message };
                 }
@@ -324,7 +323,8 @@ impl Reader {
                 return Ended::Stopped;
             }
             if let Some(error) = wrong {
-                self.refuse(Reason::Malformed, 1);
+                // Nothing that was read behind it is ever decoded.
+                self.refuse(Reason::Malformed, values_lost(&partial));
                 return error.into();
             }
         }
@@ -368,6 +368,10 @@ impl Reader {
         self.refuse(Reason::QueueFull, refused);
         (bytes.len() - rest.len(), wrong)
     }
+        if !self.is_reported && kept + refused > 0 {
+            tracing::info!("receivers.cilium reads {}", self.socket.display());
+            self.is_reported = true;
+        }
 
     /// Books messages that go no further.
     fn refuse(&self, reason: Reason, messages: u64) {

@@ -75,7 +75,7 @@ impl EbpfEngine {
         let count = kernel::decode(bytes, |event| match event {
             Ok(event) => table.apply(&event, |owner, boot_ns| directory.identify(owner, boot_ns)),
             Err(error) => {
-                malformed += 1;
+                malformed += error.records();
                 tracing::debug!(%error, "kernel record skipped");
             }
         });

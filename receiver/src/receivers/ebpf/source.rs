@@ -269,7 +269,9 @@ impl std::fmt::Debug for KernelSource {
 
 /// Two runs of records, each in order of time, as one.
 fn merge(a: &[u8], b: &[u8]) -> Vec<u8> {
-    let mut merged = Vec::with_capacity(a.len() + b.len());
+    let (whole_a, whole_b) = (a, b);
+    let length = a.len() + b.len();
+    let mut merged = Vec::with_capacity(length);
     let (mut a, mut b) = (records(a).peekable(), records(b).peekable());
     loop {
         let next = match (a.peek(), b.peek()) {
@@ -279,6 +281,8 @@ fn merge(a: &[u8], b: &[u8]) -> Vec<u8> {
         };
         match next {
             Some(record) => merged.extend_from_slice(record.bytes),
+            // What cannot be taken apart is left as it is, for the decoder to count.
+            None if merged.len() < length => return [whole_a, whole_b].concat(),
             None => return merged,
         }
     }

@@ -314,6 +314,37 @@ fn payloads_follow_their_definition() {
 }
 
 #[test]
+fn a_value_that_does_not_follow_its_type_takes_no_other_with_it() {
+    // A field beyond the last; bytes beyond the end; a CPU that is none.
+    for wrong in [
+        "04 ff80 7f 00",
+        "06 ff80 01 7f 04 00",
+        "08 ff80 02 fb0200000000 00",
+    ] {
+        let mut wrong = hex(wrong);
+        wrong[0] = u8::try_from(wrong.len() - 1).unwrap();
+        let good = hex("0b ff80 01 01 01 01 ff80 02 12 00");
+        let stream = [hex(PAYLOAD_DEFINITION), wrong.clone(), good.clone()].concat();
+        let payloads = payloads(&stream);
+        assert!(
+            matches!(
+                payloads[..],
+                [
+                    Ok(Payload::Malformed(_)),
+                    Ok(Payload::Sample { data: &[1], .. })
+                ]
+            ),
+            "{payloads:?}"
+        );
+        // Without the definition both are lost, and a message that is cut off.
+        let lost = [&wrong[..], &good, &hex(PAYLOAD_DEFINITION), &good[..5]].concat();
+        assert_eq!(values_lost(&lost), 3);
+    }
+    assert_eq!(values_lost(&[0xf8; 64]), 1);
+    assert_eq!(values_lost(&[]), 1);
+}
+
+#[test]
 fn a_new_connection_may_number_and_order_its_types_anew() {
     // Type 65, fields in another order and one that nobody knows.
     let definition = "41 ff81 03 01 01 07 5061796c6f6164 01 ff82 00 01 05 \

@@ -10,6 +10,7 @@ use crate::decode::cilium::policy_verdict::PolicyVerdict;
 use crate::decode::cilium::trace::{Reason, Trace};
 use crate::decode::cilium::trace_sock::TraceSock;
 use crate::decode::cilium::{self, Definitions, Event, EventError, Payload, agent, debug};
+use crate::decode::gob::GobError;
 use crate::decode::packet::{self, Packet, PacketError, Start};
 use crate::enrich::cilium::redaction::Redaction;
 use crate::enrich::cilium::requests::{Limits, Requests, Started};
@@ -59,6 +60,9 @@ pub enum FlowError {
     /// A payload that is neither a sample nor a loss.
     #[error("payload of type {0}")]
     UnknownPayload(i64),
+    /// The payload could not be read.
+    #[error("payload: {0}")]
+    Payload(GobError),
 }
 
 impl From<PacketError> for FlowError {
@@ -129,6 +133,7 @@ impl Flows {
                 range_ns: None,
             })),
             Payload::Unknown(kind) => Err(FlowError::UnknownPayload(kind)),
+            Payload::Malformed(error) => Err(FlowError::Payload(error)),
         }
     }
 

@@ -81,6 +81,68 @@ fn an_agent_that_trickles_stops_in_a_message_and_comes_back_is_read_on() {
     assert_eq!(entry.bytes, 4 * STREAM.len() as u64 - 3 + 64);
 }
 
+/// The messages of the stream, one by one.
+fn messages() -> Vec<Vec<u8>> {
+    let mut rest = STREAM;
+    let mut all = Vec::new();
+    while let Ok(Some((_, after))) = gob::frame(rest) {
+        all.push(rest[..rest.len() - after.len()].to_vec());
+        rest = after;
+    }
+    all
+}
+
+#[test]
+fn a_message_that_makes_no_sense_takes_no_other_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor1_2.sock");
+    let ledger = Arc::new(Ledger::default());
+    let listener = UnixListener::bind(&path).unwrap();
+    let (source, batches) = CiliumSource::start(path, Arc::clone(&ledger), Arc::default()).unwrap();
+    let (mut agent, _) = listener.accept().unwrap();
+    // Instead of its end, a field that it does not have.
+    let mut messages = messages();
+    let expected = expected();
+    let damaged = messages.len() - expected.len() / 2;
+    *messages[damaged].last_mut().unwrap() = 0x7f;
+    agent.write_all(&messages.concat()).unwrap();
+    let (mut monitor, mut taken) = (Monitor::default(), 0);
+    while taken < expected.len() as u64 {
+        let batch = batches.recv_timeout(Duration::from_secs(20)).unwrap();
+        taken += count(&mut monitor, &batch.bytes);
+    }
+    drop((agent, source));
+    let entry = ledger.entry(Stage::Cilium);
+    assert_eq!(
+        (entry.passed, entry.dropped),
+        (expected.len() as u64, vec![])
+    );
+}
+
+#[test]
+fn what_was_read_behind_a_stream_that_broke_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor1_2.sock");
+    let ledger = Arc::new(Ledger::default());
+    let listener = UnixListener::bind(&path).unwrap();
+    let (_source, _batches) =
+        CiliumSource::start(path, Arc::clone(&ledger), Arc::default()).unwrap();
+    let values = STREAM.get(definitions()..).unwrap();
+    let (mut agent, _) = listener.accept().unwrap();
+    // Values of a type that was never defined, the last one not complete, in one read.
+    let ten = &messages()[messages().len() - expected().len()..][..10];
+    let sent = [&ten.concat()[..], &values[..3]].concat();
+    agent.write_all(&sent).unwrap();
+    // It comes back when it is done with this connection.
+    let _again = listener.accept().unwrap();
+    let entry = ledger.entry(Stage::Cilium);
+    assert_eq!(entry.bytes, sent.len() as u64);
+    assert_eq!(
+        (entry.received, entry.dropped),
+        (11, vec![(Reason::Malformed, 11)])
+    );
+}
+
 #[test]
 fn a_message_that_frames_well_but_is_none_of_gob_ends_the_connection() {
     let folder = tempfile::tempdir().unwrap();
