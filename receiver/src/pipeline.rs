@@ -24,20 +24,21 @@ use crate::cli;
 use crate::config::Config;
 use crate::directories::host::{self, Roots};
 use crate::export::console::ConsoleError;
-use crate::export::console::printer::Behind;
 use crate::platform::signals::EndSignals;
 use crate::receivers::{
     Engine, EngineContext, EngineError, Origin, Receiver, Settings, SourceContext, SourceReport,
 };
-use crate::serve::health::SourceState;
+use crate::serve::health::{Pulse, SourceState};
 
 mod driver;
+mod losses;
 mod observer_api;
 mod record;
 mod replay;
 mod services;
 
 use driver::{Driver, Running};
+use losses::Output;
 use observer_api::ObserverApi;
 pub use record::record;
 pub use replay::replay;
@@ -52,7 +53,7 @@ pub fn run(config: &Config, receivers: &[&'static dyn Receiver]) -> anyhow::Resu
     let _inside = runtime.enter();
     let mut signals = EndSignals::listen().context("signals")?;
     let ledger = Arc::new(Ledger::default());
-    let services = Services::start(config, &runtime, &ledger, Behind::Drop)?;
+    let services = Services::start(config, &runtime, &ledger, Origin::Live)?;
     let roots = Roots::from_environment(cli::variable);
     let host = host::read_host(&roots);
     let (mut flows, observer) = match &config.extensions.hubble_observer {
@@ -62,14 +63,14 @@ pub fn run(config: &Config, receivers: &[&'static dyn Receiver]) -> anyhow::Resu
         }
         _ => (None, None),
     };
-    let engine = |receiver: &dyn Receiver, settings: &Settings| {
+    let engine = |receiver: &dyn Receiver, settings: &Settings, pulse: &Pulse| {
         let flows = flows.take_if(|_| receiver.publishes_flows());
         let context = EngineContext {
             origin: Origin::Live,
             host: host.clone(),
             roots: roots.clone(),
             own: Arc::clone(&services.own),
-            sinks: services.sinks(),
+            sinks: services.sinks(pulse),
             flows,
             ledger: Arc::clone(&ledger),
         };
@@ -83,6 +84,9 @@ pub fn run(config: &Config, receivers: &[&'static dyn Receiver]) -> anyhow::Resu
     let (ended, mut end) = tokio::sync::mpsc::channel(1);
     let running = start(drivers, &ended)?;
     drop(ended);
+    for driver in &running {
+        services.show(driver.page());
+    }
     let mut lines = vec![format!("{}, {}", banner(&host), report.summary)];
     lines.extend(report.costs);
     lines.push(services.destination(config));
@@ -93,13 +97,20 @@ pub fn run(config: &Config, receivers: &[&'static dyn Receiver]) -> anyhow::Resu
             _ = end.recv() => {}
         }
     });
+    services.end_within(config.service.shutdown_timeout);
     let result = stop(running);
     if let Some(observer) = observer {
         runtime.block_on(observer.stop());
     }
     // Why the console cannot be written any more is known there; the engines only know that it cannot.
     let printed = runtime.block_on(services.shutdown(config.service.shutdown_timeout));
-    close(printed.map_err(EngineError::from).and(result))
+    let code = close(printed.map_err(EngineError::from).and(result))?;
+    // A Collector may have been away for a while of a long run; the reader of a file or a pipe expects all of it.
+    let outputs = match config.exporters.console {
+        Some(_) => &[Output::Console][..],
+        None => &[],
+    };
+    Ok(losses::report(&ledger, outputs).unwrap_or(code))
 }
 
 /// Opens the sources of all enabled receivers and makes their engines. Drivers try a source again that could not be opened, unless
@@ -108,14 +119,15 @@ fn drivers(
     settings: &Settings,
     receivers: &[&'static dyn Receiver],
     context: &SourceContext,
-    mut engine: impl FnMut(&dyn Receiver, &Settings) -> Result<Box<dyn Engine>, EngineError>,
+    mut engine: impl FnMut(&dyn Receiver, &Settings, &Pulse) -> Result<Box<dyn Engine>, EngineError>,
 ) -> anyhow::Result<(Vec<Driver>, SourceReport)> {
     let mut drivers = Vec::new();
     let mut summaries = Vec::new();
     let mut costs = Vec::new();
     for &receiver in receivers.iter().filter(|r| r.is_enabled(settings)) {
         context.health.source(receiver.key(), SourceState::Starting);
-        let engine = engine(receiver, settings)?;
+        let pulse = context.health.watch(receiver.key());
+        let engine = engine(receiver, settings, &pulse)?;
         let source = receiver.open(settings, context);
         if let Ok(source) = &source {
             let report = source.report();
@@ -126,6 +138,7 @@ fn drivers(
             receiver,
             settings: settings.clone(),
             context: context.clone(),
+            pulse,
             source,
             engine,
         });

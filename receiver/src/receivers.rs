@@ -15,6 +15,7 @@ use netflume_core::enrich::host::Host;
 use netflume_core::enrich::service;
 use netflume_core::ledger::Ledger;
 use netflume_core::model::batch::{Batch, BatchKind, Now};
+use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::resource::ResourceRef;
 use netflume_core::otlp::logs::LogsOptions;
 use netflume_core::otlp::metrics::MetricsOptions;
@@ -83,6 +84,15 @@ pub trait Source: Send {
     /// It delivers no more; what was read before is appended all the same. The driver starts it anew.
     fn read(&mut self, deadline: Instant, batches: &mut Vec<Batch>) -> Result<(), SourceError>;
 
+    /// Appends what is new since the last read, as far as it can be had before its time and is worth asking for: somebody looks at
+    /// the metrics now. Never waits.
+    ///
+    /// # Errors
+    /// As for [`Source::read`].
+    fn refresh(&mut self, _batches: &mut Vec<Batch>) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// Wakes [`Source::read`] from another thread.
     fn waker(&self) -> Waker;
 
@@ -107,6 +117,11 @@ pub trait Engine: Send {
     /// # Errors
     /// The output is gone.
     fn tick(&mut self, now: Now) -> Result<(), EngineError>;
+
+    /// The totals of its metrics at this moment, cumulative whatever is exported; changes nothing.
+    fn totals(&mut self, _now: Now) -> Vec<ResourceMetrics> {
+        Vec::new()
+    }
 
     /// The end: everything that is held leaves or is counted as lost.
     ///

@@ -14,6 +14,7 @@ use netflume::proto::observer::{GetFlowsRequest, ServerStatusRequest};
 use netflume_tests::agent::Agent;
 use netflume_tests::http;
 use netflume_tests::monitor::{Messages, Monitor};
+use netflume_tests::pki::Pki;
 use netflume_tests::wait::{self, patience};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -200,6 +201,28 @@ fn a_socket_that_cannot_be_had_is_said_once_and_the_rest_runs() -> Result<()> {
     assert!(said.contains("records go to stdout"), "{said}");
     assert_eq!(said.matches("cannot listen on").count(), 1, "{said}");
     assert!(running.place.api().exists(), "what is not ours stays");
+    Ok(())
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_is_named_before_anything_listens() -> Result<()> {
+    let (pki, place) = (Pki::new()?, Place::new()?);
+    let config = place.folder.path().join("netflume.yaml");
+    let text = format!(
+        "receivers: {{ cilium: {{ socket: {}, api_socket: \"\" }} }}\n\
+         extensions: {{ hubble_observer: {{ endpoint: \"127.0.0.1:0\", tls: {{ cert_file: {}, key_file: {} }} }} }}\n",
+        place.monitor.path().display(),
+        pki.server_cert_file().display(),
+        pki.client_key_file().display(),
+    );
+    std::fs::write(&config, text)?;
+    let config = config.display().to_string();
+    let mut agent = Agent::start(&["run", "--config", &config], &[])?;
+    agent.says("they do not belong together")?;
+    agent.says("records go to")?;
+    ensure!(agent.stop()?.success());
+    let stderr = agent.stderr();
+    ensure!(!stderr.contains("hubble_observer listens"), "{stderr}");
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use netflume_core::decode::recording::Writer;
@@ -266,13 +265,7 @@ fn eleven_requests(spans: &[Told]) -> Result<()> {
 fn replayed(folder: &Path, file: &Path) -> Result<String> {
     let config = folder.join("replay.yaml");
     std::fs::write(&config, "exporters: { console: { format: json } }\n")?;
-    let mut command = Command::new(agent::program()?);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("OTEL_") {
-            command.env_remove(name);
-        }
-    }
-    let output = command
+    let output = agent::command()?
         .arg("replay")
         .arg(file)
         .arg("--config")

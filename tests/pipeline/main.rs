@@ -6,4 +6,6 @@ mod exchanges;
 mod harness;
 mod lines;
 mod own_receiver;
+mod program;
+mod replay;
 mod transport;

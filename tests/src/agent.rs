@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::wait;
+use crate::{http, wait};
 
 /// The program under test: `NETFLUME_BIN` if set, else built by cargo.
 ///
@@ -28,6 +29,20 @@ pub fn program() -> Result<PathBuf> {
     };
     let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow!(error))
+}
+
+/// The program under test, without OpenTelemetry's own variables of this process.
+///
+/// # Errors
+/// It cannot be built.
+pub fn command() -> Result<Command> {
+    let mut command = Command::new(program()?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("OTEL_") {
+            command.env_remove(name);
+        }
+    }
+    Ok(command)
 }
 
 /// A running netflume. Killed when dropped.
@@ -63,19 +78,33 @@ impl Agent {
         Self::start_in(tempfile::tempdir()?, args, env)
     }
 
+    /// [`Agent::start`] with its standard output in a pipe.
+    ///
+    /// # Errors
+    /// It cannot be built or started.
+    pub fn piped(args: &[&str]) -> Result<(Self, ChildStdout)> {
+        let mut agent = Self::start_with(tempfile::tempdir()?, args, &[], Stdio::piped())?;
+        let stdout = agent.child.stdout.take().context("a pipe")?;
+        Ok((agent, stdout))
+    }
+
     fn start_in(folder: TempDir, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
-        let mut command = Command::new(program()?);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("OTEL_") {
-                command.env_remove(name);
-            }
-        }
-        let child = command
+        let stdout = File::create(folder.path().join("stdout"))?;
+        Self::start_with(folder, args, env, stdout.into())
+    }
+
+    fn start_with(
+        folder: TempDir,
+        args: &[&str],
+        env: &[(&str, &str)],
+        stdout: Stdio,
+    ) -> Result<Self> {
+        let child = command()?
             .args(args)
             .envs(env.iter().copied())
             .current_dir(folder.path())
             .stdin(Stdio::null())
-            .stdout(File::create(folder.path().join("stdout"))?)
+            .stdout(stdout)
             .stderr(File::create(folder.path().join("stderr"))?)
             .spawn()
             .context("cannot start netflume")?;
@@ -98,6 +127,31 @@ impl Agent {
     #[must_use]
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Waits until each of its threads called `threads`, and no other one that is watched, has made progress once more, as its health
+    /// endpoint at `health` reports it.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn threads_are_alive(&self, health: SocketAddr, threads: &[&str]) -> Result<()> {
+        let begin = Instant::now();
+        let mut seen = String::new();
+        wait::until("every thread makes progress", || {
+            seen = http::get(health, "/").ok()?;
+            let since = begin.elapsed();
+            let summary: serde_json::Value = serde_json::from_str(&seen).ok()?;
+            let watched = summary["threads"].as_object()?;
+            let after = |thread: &serde_json::Value| {
+                let silent = thread["silentMs"].as_u64().map(Duration::from_millis);
+                silent.is_some_and(|silent| silent < since)
+            };
+            let names = watched.keys().map(String::as_str);
+            (names.eq(threads.iter().copied()) && watched.values().all(after)).then_some(())
+        })
+        .with_context(|| seen)?;
+        anyhow::ensure!(http::get(health, "/livez")? == "ok\n", "/livez");
+        Ok(())
     }
 
     /// Waits until what it says about itself contains `text`.

@@ -39,3 +39,25 @@ pub fn until_within<T>(
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Asks `condition` until it gives something, for as long as the progress that it reports beside it goes on: a slow machine is no
+/// failure, one that stands still is.
+///
+/// # Errors
+/// It gave nothing, and no other progress than before, within [`patience`]; the error names `what` and how far it came.
+pub fn while_moving<T>(what: &str, mut condition: impl FnMut() -> (u64, Option<T>)) -> Result<T> {
+    let (mut reached, mut end) = (None, Instant::now() + patience());
+    loop {
+        let (progress, value) = condition();
+        if let Some(value) = value {
+            return Ok(value);
+        }
+        let now = Instant::now();
+        if reached != Some(progress) {
+            (reached, end) = (Some(progress), now + patience());
+        } else if now >= end {
+            bail!("stands still at {progress}: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -11,6 +11,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -25,6 +26,8 @@ pub mod printer;
 
 pub use line::{Line, bytes, round_trip};
 
+/// Written at a time: what a pipe holds.
+const WRITE_BYTES: usize = 64 * 1024;
 /// Lines between two headers on a terminal.
 const PAGE_LINES: usize = 40;
 const COLUMNS: usize = 9;
@@ -102,7 +105,7 @@ impl From<io::Error> for ConsoleError {
     }
 }
 
-/// Writes to one output and keeps its books.
+/// Writes to one output, and counts what that took and what it did not; what was received is counted where it is handed over.
 pub struct Console {
     output: Box<dyn Write + Send>,
     options: ConsoleOptions,
@@ -111,6 +114,8 @@ pub struct Console {
     /// Since the last header; `None`: there was none yet.
     lines_since_header: Option<usize>,
     shown: u64,
+    /// Bytes that the output took.
+    written: Arc<AtomicU64>,
 }
 
 impl Console {
@@ -128,6 +133,7 @@ impl Console {
             widths: WIDTHS,
             lines_since_header: None,
             shown: 0,
+            written: Arc::default(),
         }
     }
 
@@ -187,7 +193,6 @@ impl Console {
                 self.write(&text, request.items)
             }
             Err(error) => {
-                self.ledger.received(Stage::Console, request.items);
                 self.ledger
                     .dropped(Stage::Console, Reason::Malformed, request.items);
                 tracing::error!(%error, "request not shown");
@@ -200,6 +205,12 @@ impl Console {
     #[must_use]
     pub fn shown(&self) -> u64 {
         self.shown
+    }
+
+    /// Bytes that the output has taken: whether it moves can be seen from another thread.
+    #[must_use]
+    pub fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
     }
 
     /// The last line, for people: `214 records shown, 0 lost`. Nothing if no line was shown.
@@ -222,12 +233,7 @@ impl Console {
     }
 
     fn write(&mut self, text: &str, items: u64) -> Result<(), ConsoleError> {
-        self.ledger.received(Stage::Console, items);
-        let written = self
-            .output
-            .write_all(text.as_bytes())
-            .and_then(|()| self.output.flush());
-        match written {
+        match self.write_all(text.as_bytes()) {
             Ok(()) => {
                 self.ledger.passed(Stage::Console, items);
                 self.shown += items;
@@ -239,6 +245,14 @@ impl Console {
                 Err(error.into())
             }
         }
+    }
+
+    fn write_all(&mut self, text: &[u8]) -> io::Result<()> {
+        for part in text.chunks(WRITE_BYTES) {
+            self.output.write_all(part)?;
+            self.written.fetch_add(part.len() as u64, Relaxed);
+        }
+        self.output.flush()
     }
 
     fn header(&self, text: &mut String) {

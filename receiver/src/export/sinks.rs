@@ -1,6 +1,4 @@
-//! Where an engine sends what it makes: the exporter, the console, `/metrics`.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! Where an engine sends what it makes: the exporter and the console.
 
 use netflume_core::ledger::{Ledger, Stage};
 use netflume_core::model::metrics::ResourceMetrics;
@@ -16,8 +14,6 @@ use crate::export::exporter::ExporterHandle;
 pub struct Sinks {
     pub(crate) exporter: Option<ExporterHandle>,
     pub(crate) console: Option<(Printer, Format)>,
-    /// The newest metrics, for `/metrics`.
-    pub(crate) latest: Arc<Mutex<Vec<ResourceMetrics>>>,
 }
 
 impl Sinks {
@@ -47,14 +43,14 @@ impl Sinks {
         }
     }
 
-    /// The metrics of an interval: to the exporters, and kept for `/metrics`.
+    /// The metrics of an interval: to the exporters.
     ///
     /// # Errors
     /// The console cannot be written any more.
     pub fn points(
         &mut self,
         encoder: &mut MetricsEncoder,
-        points: Vec<ResourceMetrics>,
+        points: &[ResourceMetrics],
         ledger: &Ledger,
     ) -> Result<(), ConsoleError> {
         let metrics = points.iter().flat_map(|of| &of.metrics);
@@ -62,7 +58,7 @@ impl Sinks {
         ledger.received(Stage::Metrics, count);
         ledger.passed(Stage::Metrics, count);
         if self.wants(Signal::Metrics) {
-            for of in &points {
+            for of in points {
                 for request in encoder.push(of) {
                     self.send(request)?;
                 }
@@ -71,7 +67,6 @@ impl Sinks {
                 self.send(request)?;
             }
         }
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = points;
         Ok(())
     }
 

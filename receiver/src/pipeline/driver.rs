@@ -1,28 +1,37 @@
 //! One driver for every receiver: it owns the thread, the clock and the wake-ups, reads the source, feeds the engine, starts a
 //! source anew that failed, and ends both.
 
-use std::sync::mpsc::{Receiver as Commands, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::mpsc::{
+    Receiver as Commands, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use netflume_core::model::batch::{Batch, Now};
+use netflume_core::model::metrics::ResourceMetrics;
 
 use crate::platform::clock;
 use crate::receivers::{
     Engine, EngineError, Receiver, Schedule, Settings, Source, SourceContext, SourceError, Waker,
 };
-use crate::serve::health::SourceState;
+use crate::serve::health::{Pulse, SourceState};
+use crate::serve::metrics;
 
 /// How often time passes for an engine.
 const TICK: Duration = Duration::from_secs(1);
 /// A source that could not start, or stopped working, is tried again after this.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// A page of metrics waits so long for a driver that is busy; then it shows the values that it had before.
+const PAGE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a driver is asked to do, between two batches.
 enum Command {
     /// Read what is left and end.
     Stop,
+    /// Give the totals of the engine's metrics, as new as can be.
+    Totals(SyncSender<Vec<ResourceMetrics>>),
 }
 
 /// An engine for which time passes as its batches and the clock have it. The same for live and recorded batches.
@@ -55,6 +64,10 @@ impl Timed {
     pub(super) fn finish(&mut self, now: Now) -> Result<(), EngineError> {
         self.engine.finish(now)
     }
+
+    fn totals(&mut self, now: Now) -> Vec<ResourceMetrics> {
+        self.engine.totals(now)
+    }
 }
 
 /// A receiver before its thread runs.
@@ -62,6 +75,8 @@ pub(super) struct Driver {
     pub(super) receiver: &'static dyn Receiver,
     pub(super) settings: Settings,
     pub(super) context: SourceContext,
+    /// Of the driver's thread.
+    pub(super) pulse: Pulse,
     /// The opened source, or why there is none yet.
     pub(super) source: Result<Box<dyn Source>, SourceError>,
     pub(super) engine: Box<dyn Engine>,
@@ -79,10 +94,26 @@ impl Running {
     pub(super) fn stop(&self) {
         // A driver that is gone has ended already.
         let _ended = self.commands.send(Command::Stop);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waker) = &*waker {
-            waker.wake();
-        }
+        wake(&self.waker);
+    }
+
+    /// The metrics of its engine for a page, collected when they are asked for.
+    pub(super) fn page(&self) -> metrics::Source {
+        let (commands, waker) = (self.commands.clone(), Arc::clone(&self.waker));
+        let known = Mutex::<Vec<ResourceMetrics>>::default();
+        Arc::new(move || {
+            let (reply, totals) = sync_channel(1);
+            let asked = commands.send(Command::Totals(reply));
+            wake(&waker);
+            let totals = asked
+                .ok()
+                .and_then(|()| totals.recv_timeout(PAGE_PATIENCE).ok());
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(totals) = totals {
+                *known = totals;
+            }
+            known.clone()
+        })
     }
 
     /// Waits for the end.
@@ -90,6 +121,13 @@ impl Running {
         self.thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+fn wake(waker: &Mutex<Option<Waker>>) {
+    let waker = waker.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(waker) = &*waker {
+        waker.wake();
     }
 }
 
@@ -105,6 +143,7 @@ impl Driver {
             receiver: self.receiver,
             settings: self.settings,
             context: self.context,
+            pulse: self.pulse,
             engine: Timed::new(self.engine),
             commands: received,
             waker: Arc::clone(&waker),
@@ -131,6 +170,7 @@ struct Drive {
     receiver: &'static dyn Receiver,
     settings: Settings,
     context: SourceContext,
+    pulse: Pulse,
     engine: Timed,
     commands: Commands<Command>,
     waker: Arc<Mutex<Option<Waker>>>,
@@ -163,14 +203,17 @@ impl Drive {
         let mut batches = Vec::new();
         let mut deadline = Instant::now();
         let failed = loop {
-            self.context.health.beat();
-            let stop = match self.commands.try_recv() {
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => true,
-                Err(TryRecvError::Empty) => false,
+            self.pulse.beat();
+            let (stop, totals) = match self.commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => (true, None),
+                Ok(Command::Totals(reply)) => (false, Some(reply)),
+                Err(TryRecvError::Empty) => (false, None),
             };
             let read = if stop {
                 source.finish(&mut batches);
                 Ok(())
+            } else if totals.is_some() {
+                source.refresh(&mut batches)
             } else {
                 source.read(deadline, &mut batches)
             };
@@ -179,6 +222,9 @@ impl Drive {
             }
             if stop {
                 break None;
+            }
+            if let Some(reply) = totals {
+                self.answer(&reply);
             }
             if Instant::now() >= deadline {
                 self.engine.pass(clock::now())?;
@@ -210,11 +256,17 @@ impl Drive {
             }
             match self.commands.recv_timeout(left.min(TICK)) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Ok(Command::Totals(reply)) => self.answer(&reply),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            self.context.health.beat();
+            self.pulse.beat();
             self.engine.pass(clock::now())?;
         }
+    }
+
+    fn answer(&mut self, reply: &SyncSender<Vec<ResourceMetrics>>) {
+        // A page that has waited for too long is gone.
+        let _gone = reply.try_send(self.engine.totals(clock::now()));
     }
 
     fn set_waker(&self, waker: Option<Waker>) {

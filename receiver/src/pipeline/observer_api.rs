@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use netflume_core::ledger::Ledger;
 
 use crate::serve::observer::publisher::FlowPublisher;
-use crate::serve::observer::{self, FlowRing, ObserverError, ObserverOptions};
+use crate::serve::observer::{self, FlowRing, ObserverOptions};
 
 /// Name in messages: its configuration key.
 const KEY: &str = "extensions.hubble_observer";
@@ -48,36 +48,34 @@ impl ObserverApi {
     }
 }
 
-/// Until `stop`. What is wrong is said once, not at each try.
+/// Until `stop`. What is wrong is reported once, not at each try, and so is that all is well.
 async fn serve(options: ObserverOptions, ring: FlowRing, stop: CancellationToken) {
-    let mut said = String::new();
+    let (mut listens, mut failed) = (false, String::new());
     loop {
-        match listen(&options, ring.clone(), &stop).await {
-            Ok(()) => return,
-            Err(error) => {
-                let why = error.to_string();
-                if why != said {
-                    tracing::warn!(
-                        "{KEY}: {why}; trying again every {} s, the rest runs",
-                        RETRY.as_secs()
-                    );
-                    said = why;
+        let served = match observer::bind(&options, ring.clone()).await {
+            Ok(server) => {
+                if !listens {
+                    tracing::info!(local = %server.endpoint(), "{KEY} listens");
+                    listens = true;
                 }
+                server.serve(stop.clone()).await
             }
+            Err(error) => Err(error),
+        };
+        let Err(error) = served else {
+            return;
+        };
+        let why = error.to_string();
+        if failed != why {
+            tracing::warn!(
+                "{KEY}: {why}; trying again every {} s, the rest runs",
+                RETRY.as_secs()
+            );
+            (listens, failed) = (false, why);
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(RETRY) => {}
         }
     }
-}
-
-async fn listen(
-    options: &ObserverOptions,
-    ring: FlowRing,
-    stop: &CancellationToken,
-) -> Result<(), ObserverError> {
-    let server = observer::bind(options, ring).await?;
-    tracing::info!(local = %server.endpoint(), "{KEY} listens");
-    server.serve(stop.clone()).await
 }

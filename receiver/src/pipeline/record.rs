@@ -84,7 +84,7 @@ pub fn record(
         ledger,
         health: Arc::default(),
     };
-    let engine = |_: &dyn Receiver, _: &_| Ok(Box::new(file.clone()) as Box<dyn Engine>);
+    let engine = |_: &dyn Receiver, _: &_, _: &_| Ok(Box::new(file.clone()) as Box<dyn Engine>);
     let (drivers, report) = drivers(&config.settings(), receivers, &context, engine)?;
     let (ended, mut end) = tokio::sync::mpsc::channel(1);
     let running = start(drivers, &ended)?;

@@ -14,13 +14,14 @@ use netflume_core::model::resource::ResourceRef;
 use netflume_core::semconv;
 
 use super::driver::Timed;
+use super::losses::{self, Output};
 use super::services::Services;
 use super::{close, runtime};
 use crate::cli::ReplayOptions;
 use crate::config::Config;
 use crate::directories::host::Roots;
-use crate::export::console::printer::Behind;
 use crate::receivers::{EngineContext, EngineError, Origin, Receiver};
+use crate::serve::health::Pulse;
 
 /// Feeds a recorded file through the pipeline. Time is what the file has. The names of processes are those that the kernel reported:
 /// the file may come from another machine.
@@ -38,7 +39,7 @@ pub fn replay(
     let file = File::open(&options.file).with_context(|| path.clone())?;
     let reader = Reader::new(BufReader::new(file)).with_context(|| path.clone())?;
     let ledger = Arc::new(Ledger::default());
-    let services = Services::start(config, &runtime, &ledger, Behind::Wait)?;
+    let services = Services::start(config, &runtime, &ledger, Origin::Recorded)?;
     let settings = config.settings();
     let nowhere = Path::new("/dev/null");
     let mut engines = Vec::new();
@@ -52,7 +53,7 @@ pub fn replay(
                 cgroup: nowhere.into(),
             },
             own: without_run(&services.own),
-            sinks: services.sinks(),
+            sinks: services.sinks(&Pulse::default()),
             flows: None,
             ledger: Arc::clone(&ledger),
         };
@@ -61,7 +62,8 @@ pub fn replay(
     let read = feed(reader, receivers, &mut engines).with_context(|| path);
     drop(engines);
     let printed = runtime.block_on(services.shutdown(config.service.shutdown_timeout));
-    close(printed.map_err(EngineError::from).and(read?))
+    let code = close(printed.map_err(EngineError::from).and(read?))?;
+    Ok(losses::report(&ledger, &[Output::Console, Output::Collector]).unwrap_or(code))
 }
 
 /// Feeds every batch to its receiver's engine, and ends them all. The outer error is the file's, the inner one the output's.

@@ -1,7 +1,7 @@
 //! What surrounds the engines: exporter, console, servers, our own telemetry; how they start and end.
 
 use std::io::{BufWriter, IsTerminal as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,19 +9,21 @@ use anyhow::Context;
 use crate::cli;
 use crate::config::Config;
 use crate::config::exporters::OtlpGrpc;
-use crate::export::console::printer::{Behind, Printing};
+use crate::export::console::printer::{OverflowPolicy, Printing};
 use crate::export::console::{Console, ConsoleError, ConsoleOptions, Format};
 use crate::export::exporter::{Exporter, ExporterHandle};
 use crate::export::sinks::Sinks;
-use crate::serve::health::{Health, HealthHandler};
+use crate::receivers::Origin;
+use crate::serve::health::{Health, HealthHandler, Pulse};
 use crate::serve::http::Server;
-use crate::serve::metrics::{MetricsHandler, Registry};
+use crate::serve::metrics::{MetricsHandler, Registry, Source};
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
 use netflume_core::ledger::{Ledger, Reason, Stage};
-use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::resource::ResourceRef;
 
+/// A file or a pipe that takes nothing for so long is not waited for any longer.
+const OUTPUT_PATIENCE: Duration = Duration::from_secs(10);
 /// For the last line at least, when the exporter took all the time.
 const LAST_LINE: Duration = Duration::from_millis(500);
 
@@ -32,7 +34,7 @@ pub(super) struct Services {
     pub(super) health: Arc<Health>,
     exporter: Option<ExporterHandle>,
     console: Option<(Printing, Format)>,
-    behind: Behind,
+    origin: Origin,
     registry: Option<Arc<Registry>>,
     telemetry: Telemetry,
     _servers: Vec<Server>,
@@ -43,9 +45,13 @@ impl Services {
         config: &Config,
         runtime: &tokio::runtime::Runtime,
         ledger: &Arc<Ledger>,
-        behind: Behind,
+        origin: Origin,
     ) -> anyhow::Result<Self> {
-        let options = config.exporters.otlp_grpc.as_ref().map(OtlpGrpc::options);
+        let mut options = config.exporters.otlp_grpc.as_ref().map(OtlpGrpc::options);
+        if let Some(options) = &mut options {
+            // A recorded file can wait, what happens meanwhile on a live machine cannot.
+            options.sending_queue.block_on_overflow = origin == Origin::Recorded;
+        }
         let own = telemetry::own_resource(&config.resource);
         let state = Arc::new(SelfState::new(Arc::clone(&own), ledger));
         let exporter = options
@@ -98,7 +104,7 @@ impl Services {
             .console
             .as_ref()
             .map(|console| {
-                printing(console.format, behind, ledger).map(|printing| (printing, console.format))
+                printing(console.format, origin, ledger).map(|printing| (printing, console.format))
             })
             .transpose()
             .context("exporters.console")?;
@@ -107,52 +113,56 @@ impl Services {
             health,
             exporter,
             console,
-            behind,
+            origin,
             registry: extension_registry,
             telemetry,
             _servers: servers,
         })
     }
 
-    /// Where an engine sends what it makes.
-    pub(super) fn sinks(&self) -> Sinks {
-        let latest = Arc::<Mutex<Vec<ResourceMetrics>>>::default();
-        if let Some(registry) = &self.registry {
-            let newest = Arc::clone(&latest);
-            registry.register(Arc::new(move || {
-                newest
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone()
-            }));
-        }
+    /// Where an engine sends what it makes. `pulse` is of its thread.
+    pub(super) fn sinks(&self, pulse: &Pulse) -> Sinks {
         Sinks {
             exporter: self.exporter.clone(),
             console: self
                 .console
                 .as_ref()
-                .map(|(printing, format)| (printing.printer(), *format)),
-            latest,
+                .map(|(printing, format)| (printing.printer().watched(pulse.clone()), *format)),
         }
     }
 
-    /// Sends what is queued and writes what waits and the last line, within the time that is allowed. Engines must be gone.
+    /// Shows metrics at `/metrics`, if that is served.
+    pub(super) fn show(&self, metrics: Source) {
+        if let Some(registry) = &self.registry {
+            registry.register(metrics);
+        }
+    }
+
+    /// The end has begun: engines wait for outputs no longer than this.
+    pub(super) fn end_within(&self, allowed: Duration) {
+        if let Some((printing, _)) = &self.console {
+            printing.end_within(allowed);
+        }
+    }
+
+    /// Sends what is queued and writes what waits and the last line, within the time that is allowed; what comes from a recorded file
+    /// takes the time that it takes. Engines must be gone.
     ///
     /// # Errors
     /// Why the console could not be written.
     pub(super) async fn shutdown(self, allowed: Duration) -> Result<(), ConsoleError> {
+        let is_live = self.origin == Origin::Live;
         let begin = tokio::time::Instant::now();
         if let Some(exporter) = &self.exporter {
-            exporter.shutdown(Some(allowed)).await;
+            exporter.shutdown(is_live.then_some(allowed)).await;
         }
-        self.telemetry
-            .shutdown(allowed.saturating_sub(begin.elapsed()))
-            .await;
-        let left = match self.behind {
-            Behind::Drop => allowed.saturating_sub(begin.elapsed()).max(LAST_LINE),
-            // Whoever reads a recorded file's records takes the time that it takes.
-            Behind::Wait => Duration::MAX,
+        let left = if is_live {
+            allowed.saturating_sub(begin.elapsed())
+        } else {
+            allowed
         };
+        self.telemetry.shutdown(left).await;
+        let left = is_live.then(|| allowed.saturating_sub(begin.elapsed()).max(LAST_LINE));
         self.console
             .map_or(Ok(()), |(printing, _)| printing.finish(left))
     }
@@ -184,14 +194,19 @@ impl Services {
 }
 
 /// The thread that writes to stdout.
-fn printing(format: Format, behind: Behind, ledger: &Arc<Ledger>) -> std::io::Result<Printing> {
+fn printing(format: Format, origin: Origin, ledger: &Arc<Ledger>) -> std::io::Result<Printing> {
     let stdout = BufWriter::new(std::io::stdout());
     let options = match format {
         Format::Text => ConsoleOptions::for_stdout(),
         Format::Json => ConsoleOptions::default(),
     };
     let console = Console::new(Box::new(stdout), options, Arc::clone(ledger));
-    Printing::start(console, behind, Arc::clone(ledger), lost)
+    let policy = match origin {
+        Origin::Recorded => OverflowPolicy::Wait,
+        Origin::Live if std::io::stdout().is_terminal() => OverflowPolicy::Drop,
+        Origin::Live => OverflowPolicy::WaitWhileMoving(OUTPUT_PATIENCE),
+    };
+    Printing::start(console, policy, Arc::clone(ledger), lost)
 }
 
 /// Items that were lost so far: dropped for another reason than that nobody wants them.

@@ -1,14 +1,14 @@
-//! Health over HTTP: is the main loop alive, have the sources started.
+//! Health over HTTP: are the engines' threads alive, have the sources started.
 //!
 //! | path | 200 when |
 //! | --- | --- |
-//! | `/livez` | the main loop beat within the last 30 s |
+//! | `/livez` | each watched thread made progress within the last 30 s |
 //! | `/readyz` | every source that was to start has tried, and at least one runs |
-//! | `/` | both; the body is that of the Collector's health check, with the sources beside it |
+//! | `/` | both; the body is that of the Collector's health check, with sources and threads beside it |
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{HeaderMap, StatusCode};
@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::config::units::show_duration;
 use crate::serve::http::{Answer, Handler};
 
-/// Silence of the main loop after which it counts as stuck; it beats at least every second.
+/// Silence of a thread after which it counts as stuck; each beats at least every second, also while it waits for an output.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// How a source is doing.
@@ -33,13 +33,12 @@ pub enum SourceState {
     Failed(String),
 }
 
-/// What the program knows about its own health. Shared; written by the main loop and the sources.
+/// What the program knows about its own health. Shared; written by the engines' threads and the sources.
 #[derive(Debug)]
 pub struct Health {
     started: Instant,
     started_at: SystemTime,
-    /// Milliseconds after `started`.
-    last_beat: AtomicU64,
+    threads: Mutex<Vec<Weak<Beats>>>,
     sources: Mutex<BTreeMap<&'static str, SourceState>>,
 }
 
@@ -48,40 +47,68 @@ impl Default for Health {
         Self {
             started: Instant::now(),
             started_at: SystemTime::now(),
-            last_beat: AtomicU64::new(0),
+            threads: Mutex::default(),
             sources: Mutex::default(),
         }
     }
 }
 
 impl Health {
-    /// The main loop goes round: call it at least every second.
-    pub fn beat(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_beat.store(now, Relaxed);
+    /// Watches a thread from now on, as long as one of the pulses of that name lives. Its name is that of its receiver, or begins with
+    /// it.
+    #[must_use]
+    pub fn watch(&self, name: &'static str) -> Pulse {
+        let mut threads = lock(&self.threads);
+        threads.retain(|beats| beats.strong_count() > 0);
+        let known = threads.iter().filter_map(Weak::upgrade);
+        let beats = known.into_iter().find(|beats| beats.name == name);
+        let pulse = Pulse(Some(beats.unwrap_or_else(|| {
+            let beats = Arc::new(Beats {
+                name,
+                started: self.started,
+                last_ms: AtomicU64::new(0),
+            });
+            threads.push(Arc::downgrade(&beats));
+            beats
+        })));
+        pulse.beat();
+        pulse
     }
 
     /// Says how a source is doing; its name is its configuration key.
     pub fn source(&self, name: &'static str, state: SourceState) {
-        self.lock().insert(name, state);
+        lock(&self.sources).insert(name, state);
     }
 
     /// All sources that were named.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<&'static str, SourceState> {
-        self.lock().clone()
+        lock(&self.sources).clone()
     }
 
-    /// The main loop is alive.
+    /// Each thread that is watched is alive.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.silence() <= SILENCE_MAX
+        self.threads()
+            .values()
+            .all(|silence| *silence <= SILENCE_MAX)
+    }
+
+    /// The threads that are watched, and for how long each has been silent.
+    #[must_use]
+    pub fn threads(&self) -> BTreeMap<&'static str, Duration> {
+        let threads = lock(&self.threads);
+        threads
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|beats| (beats.name, beats.silence()))
+            .collect()
     }
 
     /// The sources have started, as far as they could.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let sources = self.lock();
+        let sources = lock(&self.sources);
         sources.values().any(|state| *state == SourceState::Running)
             && !sources
                 .values()
@@ -94,22 +121,13 @@ impl Health {
         self.started.elapsed()
     }
 
-    fn silence(&self) -> Duration {
-        self.uptime()
-            .saturating_sub(Duration::from_millis(self.last_beat.load(Relaxed)))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, SourceState>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn sources_text(&self) -> String {
         let line = |(name, state): (&&str, &SourceState)| match state {
             SourceState::Starting => format!("{name}: starting\n"),
             SourceState::Running => format!("{name}: running\n"),
             SourceState::Failed(why) => format!("{name}: failed: {why}\n"),
         };
-        let text: String = self.lock().iter().map(line).collect();
+        let text: String = lock(&self.sources).iter().map(line).collect();
         if text.is_empty() {
             "no source has started\n".to_owned()
         } else {
@@ -117,11 +135,29 @@ impl Health {
         }
     }
 
+    fn stuck_text(&self) -> String {
+        let stuck = self.threads().into_iter();
+        stuck
+            .filter(|(_, silence)| *silence > SILENCE_MAX)
+            .map(|(name, silence)| {
+                let seconds = silence.as_secs();
+                format!("thread {name} has made no progress for {seconds} s\n")
+            })
+            .collect()
+    }
+
+    fn threads_json(&self) -> serde_json::Map<String, serde_json::Value> {
+        let silent = |silence: Duration| u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+        self.threads()
+            .into_iter()
+            .map(|(name, silence)| (name.to_owned(), json!({ "silentMs": silent(silence) })))
+            .collect()
+    }
+
     fn summary(&self) -> Answer {
         let fine = self.is_alive() && self.is_ready();
         let uptime = Duration::from_millis(u64::try_from(self.uptime().as_millis()).unwrap_or(0));
-        let sources: serde_json::Map<_, _> = self
-            .lock()
+        let sources: serde_json::Map<_, _> = lock(&self.sources)
             .iter()
             .map(|(name, state)| {
                 let state = match state {
@@ -137,6 +173,7 @@ impl Health {
             "upSince": rfc3339(self.started_at),
             "uptime": show_duration(uptime),
             "sources": sources,
+            "threads": self.threads_json(),
         });
         Answer {
             status: status(fine),
@@ -144,6 +181,42 @@ impl Health {
             body: Bytes::from(body.to_string()),
         }
     }
+}
+
+/// A thread that is watched.
+#[derive(Debug)]
+struct Beats {
+    name: &'static str,
+    started: Instant,
+    /// Of its last round: milliseconds after `started`.
+    last_ms: AtomicU64,
+}
+
+impl Beats {
+    fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.last_ms.load(Relaxed));
+        self.started.elapsed().saturating_sub(last)
+    }
+}
+
+/// Reports that a thread makes progress. Clones are of the same thread; the default one is of none.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Option<Arc<Beats>>);
+
+impl Pulse {
+    /// The thread makes progress: call it at least every second.
+    pub fn beat(&self) {
+        if let Some(beats) = &self.0 {
+            let now = beats.started.elapsed().as_millis();
+            let now = u64::try_from(now).unwrap_or(u64::MAX);
+            beats.last_ms.store(now, Relaxed);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Lists and maps are whole between any two statements that could panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Answers from a [`Health`].
@@ -155,13 +228,7 @@ impl Handler for HealthHandler {
         let health = &self.0;
         match path {
             "/livez" if health.is_alive() => Answer::text(StatusCode::OK, "ok\n"),
-            "/livez" => Answer::text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!(
-                    "the main loop stands still for {} s\n",
-                    health.silence().as_secs()
-                ),
-            ),
+            "/livez" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, health.stuck_text()),
             "/readyz" => Answer::text(status(health.is_ready()), health.sources_text()),
             "/" => health.summary(),
             _ => Answer::not_found("/livez, /readyz and /"),
@@ -215,32 +282,63 @@ mod tests {
         assert_eq!(answer(&health, "/readyz").0, 503);
     }
 
+    /// As if the thread had been silent for so many seconds.
+    fn silent_for(pulse: &Pulse, seconds: u64) {
+        let beats = pulse.0.as_ref().unwrap();
+        let last = beats.started.elapsed() - Duration::from_secs(seconds);
+        let last_ms = u64::try_from(last.as_millis()).unwrap();
+        beats.last_ms.store(last_ms, Relaxed);
+    }
+
     #[test]
-    fn alive_while_the_main_loop_beats() {
-        let mut health = Health::default();
-        health.beat();
-        assert!(health.is_alive());
-        // As if it had started, and beaten for the last time, 31 seconds ago.
-        health.last_beat = AtomicU64::new(0);
-        if let Some(earlier) = health
-            .started
-            .checked_sub(SILENCE_MAX + Duration::from_secs(1))
-        {
-            health.started = earlier;
-        }
-        let health = Arc::new(health);
-        assert_eq!(
-            answer(&health, "/livez"),
-            (503, "the main loop stands still for 31 s\n".to_owned())
-        );
-        health.beat();
+    fn alive_while_every_watched_thread_makes_progress() {
+        let health = Arc::new(Health {
+            started: Instant::now()
+                .checked_sub(Duration::from_secs(60))
+                .expect("the machine runs for longer than that"),
+            ..Health::default()
+        });
         assert_eq!(answer(&health, "/livez"), (200, "ok\n".to_owned()));
+        let ebpf = health.watch("ebpf");
+        let cilium = health.watch("cilium");
+        assert_eq!(answer(&health, "/livez").0, 200);
+        // Progress of one thread does not hide that another one is stuck.
+        silent_for(&cilium, 31);
+        ebpf.beat();
+        let (status, text) = answer(&health, "/livez");
+        assert_eq!(status, 503);
+        assert!(
+            text.starts_with("thread cilium has made no progress for 3")
+                && text.lines().count() == 1,
+            "{text}"
+        );
+        assert_eq!(answer(&health, "/").0, 503);
+        cilium.beat();
+        assert_eq!(answer(&health, "/livez").0, 200);
+        // A thread that has ended is not watched.
+        let ended = health.watch("ended");
+        silent_for(&ended, 40);
+        assert_eq!(answer(&health, "/livez").0, 503);
+        drop(ended);
+        assert_eq!(answer(&health, "/livez").0, 200);
+    }
+
+    #[test]
+    fn pulses_of_one_name_are_of_one_thread() {
+        let health = Health::default();
+        let (first, second) = (health.watch("ebpf"), health.watch("ebpf"));
+        assert_eq!(health.threads().len(), 1);
+        drop(first);
+        second.beat();
+        assert_eq!(health.threads().len(), 1);
+        drop(second);
+        assert_eq!(health.threads().len(), 0);
     }
 
     #[tokio::test]
     async fn the_summary_reads_like_the_collectors() {
         let health = Arc::new(Health::default());
-        health.beat();
+        let _pulse = health.watch("ebpf");
         health.source("ebpf", SourceState::Running);
         let handler = Arc::new(HealthHandler(health));
         let server = Server::start("extensions.health", "127.0.0.1:0", handler)
@@ -252,6 +350,7 @@ mod tests {
             serde_json::from_str(text.split_once("\r\n\r\n").unwrap().1).unwrap();
         assert_eq!(body["status"], "Server available");
         assert_eq!(body["sources"]["ebpf"]["status"], "running");
+        assert!(body["threads"]["ebpf"]["silentMs"].is_u64(), "{body}");
         assert!(get(server.local(), "/x").await.starts_with("HTTP/1.1 404 "));
     }
 

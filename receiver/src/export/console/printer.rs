@@ -1,29 +1,36 @@
 //! One console for all threads: what they want shown goes over a bounded hand-over to the one thread that writes.
 //!
-//! A terminal that does not scroll, or a pipe that nobody reads, holds up that thread and nobody else: what does not fit then is dropped,
-//! booked, and told in the last line.
+//! A terminal that does not scroll holds up that thread and nobody else: what does not fit then is dropped, counted, and reported
+//! in the last line. For a file or a pipe, whose reader wants all of it, whoever prints waits as long as the output moves.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::export::console::{Console, ConsoleError, Line};
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::request::Request;
 
-/// Hand-overs that wait for the writer.
-const WAITING_MAX: usize = 1024;
-/// Bytes in them, about; one that is larger alone is taken.
+use crate::export::console::{Console, ConsoleError, Line};
+use crate::serve::health::Pulse;
+
+/// Bytes that wait for the writer, about; one hand-over that is larger alone is taken.
 const WAITING_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a line, about.
 const LINE_BYTES: usize = 256;
+/// Bytes of a hand-over beside its content, about.
+const JOB_BYTES: usize = 64;
+/// Whoever waits looks again after this.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What happens while the output is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behind {
-    /// What does not fit is dropped: for a source that goes on meanwhile.
+pub enum OverflowPolicy {
+    /// What does not fit is dropped: for a terminal, which a person may have stopped.
     Drop,
+    /// Whoever prints waits as long as the output takes something at least this often; what does not fit then is dropped until it moves
+    /// again: for a file or a pipe.
+    WaitWhileMoving(Duration),
     /// Whoever prints waits: for a recorded file.
     Wait,
 }
@@ -43,35 +50,62 @@ impl Job {
     }
 
     fn bytes(&self) -> usize {
-        match self {
-            Self::Lines(lines) => lines.len() * LINE_BYTES,
-            Self::Request(request) => request.body.len(),
-        }
+        JOB_BYTES
+            + match self {
+                Self::Lines(lines) => lines.len() * LINE_BYTES,
+                Self::Request(request) => request.body.len(),
+            }
     }
 }
 
 #[derive(Debug)]
 struct Shared {
+    state: Mutex<State>,
+    /// There is something to write, or nothing any more.
+    to_do: Condvar,
+    /// There is more room, or nobody writes any more.
+    room: Condvar,
+    policy: OverflowPolicy,
+    /// Bytes that the output took.
+    written: Arc<AtomicU64>,
     ledger: Arc<Ledger>,
-    behind: Behind,
-    waiting_bytes: AtomicUsize,
-    waiting_items: AtomicU64,
-    /// Why nothing more can be written.
-    failed: Mutex<Option<ConsoleError>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    /// Of what waits and what is being written.
+    items: u64,
+    bytes: usize,
+    /// Nothing more comes.
+    closed: bool,
+    /// Nobody waits beyond this time.
+    patience_ends: Option<Instant>,
+    /// What the output had taken when a wait for it was given up: there is no other wait before it moves again.
+    stalled_at: Option<u64>,
+    /// The writer is gone, and why if that was no good end.
+    ended: bool,
+    failed: Option<ConsoleError>,
 }
 
 /// Takes what is to be shown; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Printer {
-    jobs: SyncSender<Job>,
     shared: Arc<Shared>,
+    pulse: Pulse,
 }
 
 impl Printer {
+    /// The same for a thread that is watched: it is alive while it waits here.
+    #[must_use]
+    pub fn watched(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
+    }
+
     /// Shows lines.
     ///
     /// # Errors
-    /// The output cannot be written any more; [`Printing::finish`] tells why.
+    /// The output cannot be written any more; [`Printing::finish`] has the reason.
     pub fn lines(&self, lines: Vec<Line>) -> Result<(), ConsoleError> {
         if lines.is_empty() {
             return Ok(());
@@ -88,46 +122,84 @@ impl Printer {
     }
 
     fn hand_over(&self, job: Job) -> Result<(), ConsoleError> {
-        let shared = &self.shared;
+        let shared = &*self.shared;
         let (items, bytes) = (job.items(), job.bytes());
-        let waiting = shared.waiting_bytes.fetch_add(bytes, Relaxed);
-        shared.waiting_items.fetch_add(items, Relaxed);
-        let refused = match shared.behind {
-            Behind::Wait => self.jobs.send(job).err().map(|_| Reason::OutputFailed),
-            Behind::Drop if waiting > 0 && waiting.saturating_add(bytes) > WAITING_BYTES_MAX => {
-                Some(Reason::QueueFull)
-            }
-            Behind::Drop => self.jobs.try_send(job).err().map(|error| match error {
-                TrySendError::Full(_) => Reason::QueueFull,
-                TrySendError::Disconnected(_) => Reason::OutputFailed,
-            }),
-        };
-        let Some(reason) = refused else {
-            return Ok(());
-        };
-        shared.done(items, bytes);
         shared.ledger.received(Stage::Console, items);
-        shared.ledger.dropped(Stage::Console, reason, items);
-        match reason {
-            Reason::OutputFailed => Err(ConsoleError::Closed),
-            _ => Ok(()),
+        let mut wait = Wait::default();
+        let mut state = shared.lock();
+        loop {
+            if state.ended {
+                drop(state);
+                shared.drop_items(Reason::OutputFailed, items);
+                return Err(ConsoleError::Closed);
+            }
+            if state.bytes == 0 || state.bytes.saturating_add(bytes) <= WAITING_BYTES_MAX {
+                state.bytes += bytes;
+                state.items += items;
+                state.jobs.push_back(job);
+                drop(state);
+                shared.to_do.notify_one();
+                return Ok(());
+            }
+            let Some(time) = wait.next(shared, &mut state) else {
+                drop(state);
+                shared.drop_items(Reason::QueueFull, items);
+                return Ok(());
+            };
+            self.pulse.beat();
+            let waited = shared.room.wait_timeout(state, time);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// One wait for room.
+#[derive(Default)]
+struct Wait {
+    /// What the output had taken when it was last seen to move, and when.
+    moved: Option<(u64, Instant)>,
+}
+
+impl Wait {
+    /// How long to wait before looking again; none: not any longer.
+    fn next(&mut self, shared: &Shared, state: &mut State) -> Option<Duration> {
+        let now = Instant::now();
+        let written = shared.written.load(Relaxed);
+        let given_up = state.patience_ends.is_some_and(|end| now >= end);
+        match shared.policy {
+            OverflowPolicy::Drop => None,
+            OverflowPolicy::Wait => Some(LOOK),
+            OverflowPolicy::WaitWhileMoving(_) if given_up => None,
+            OverflowPolicy::WaitWhileMoving(patience) => {
+                let (at, since) = *self.moved.get_or_insert((written, now));
+                if at != written {
+                    self.moved = Some((written, now));
+                } else if state.stalled_at == Some(written)
+                    || now.saturating_duration_since(since) >= patience
+                {
+                    state.stalled_at = Some(written);
+                    return None;
+                }
+                Some(LOOK.min(patience))
+            }
         }
     }
 }
 
 impl Shared {
-    fn done(&self, items: u64, bytes: usize) {
-        self.waiting_items.fetch_sub(items, Relaxed);
-        self.waiting_bytes.fetch_sub(bytes, Relaxed);
+    fn drop_items(&self, reason: Reason, items: u64) {
+        self.ledger.dropped(Stage::Console, reason, items);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two statements that could panic, so a poisoned lock is as good as another.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The writing thread.
 #[derive(Debug)]
-pub struct Printing {
-    printer: Printer,
-    end: Receiver<()>,
-}
+pub struct Printing(Arc<Shared>);
 
 impl Printing {
     /// Starts the thread. `lost` tells how many items were lost anywhere, for the last line.
@@ -136,266 +208,111 @@ impl Printing {
     /// No thread can be started.
     pub fn start(
         console: Console,
-        behind: Behind,
+        policy: OverflowPolicy,
         ledger: Arc<Ledger>,
         lost: fn(&Ledger) -> u64,
     ) -> std::io::Result<Self> {
-        let room = match behind {
-            Behind::Drop => WAITING_MAX,
-            Behind::Wait => 1,
-        };
-        let (jobs, to_do) = sync_channel(room);
-        let (ended, end) = sync_channel(1);
         let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            to_do: Condvar::new(),
+            room: Condvar::new(),
+            policy,
+            written: console.written(),
             ledger,
-            behind,
-            waiting_bytes: AtomicUsize::new(0),
-            waiting_items: AtomicU64::new(0),
-            failed: Mutex::default(),
         });
-        let printer = Printer {
-            jobs,
-            shared: Arc::clone(&shared),
-        };
+        let writer = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("console".to_owned())
             .spawn(move || {
-                let printed = print(console, &to_do, &shared, lost);
-                drop(to_do);
-                if let Err(error) = printed {
-                    *shared.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                }
-                // Whoever waits may be gone already.
-                let _told = ended.send(());
+                let printed = print(console, &writer, lost);
+                let mut state = writer.lock();
+                state.failed = printed.err();
+                state.ended = true;
+                drop(state);
+                writer.room.notify_all();
             })?;
-        Ok(Self { printer, end })
+        Ok(Self(shared))
     }
 
     /// The side of those who print.
     #[must_use]
     pub fn printer(&self) -> Printer {
-        self.printer.clone()
+        Printer {
+            shared: Arc::clone(&self.0),
+            pulse: Pulse::default(),
+        }
     }
 
-    /// Writes what waits and the last line, once nobody prints any more. An output that does not take it within `allowed` is left, and
-    /// what still waited is booked as dropped.
+    /// The end has begun: nobody waits for the output beyond `allowed` from now, unless the policy is [`OverflowPolicy::Wait`].
+    pub fn end_within(&self, allowed: Duration) {
+        self.0.lock().patience_ends = Instant::now().checked_add(allowed);
+    }
+
+    /// Writes what waits and the last line, once nobody prints any more. An output that does not take it within `allowed` (none: however
+    /// long it takes) is left, and what still waited is booked as dropped.
     ///
     /// # Errors
     /// Why the output could not be written.
-    pub fn finish(self, allowed: Duration) -> Result<(), ConsoleError> {
-        let Self { printer, end } = self;
-        let Printer { jobs, shared } = printer;
-        drop(jobs);
-        let stalled = end.recv_timeout(allowed) == Err(RecvTimeoutError::Timeout);
-        let left = shared.waiting_items.load(Relaxed);
-        if left > 0 {
-            let reason = if stalled {
-                tracing::warn!(
-                    "exporters.console: the output takes no more; {left} items were not shown"
-                );
-                Reason::Shutdown
-            } else {
-                Reason::OutputFailed
-            };
-            shared.ledger.received(Stage::Console, left);
-            shared.ledger.dropped(Stage::Console, reason, left);
+    pub fn finish(self, allowed: Option<Duration>) -> Result<(), ConsoleError> {
+        let shared = self.0;
+        let mut state = shared.lock();
+        state.closed = true;
+        shared.to_do.notify_all();
+        let end = allowed.and_then(|allowed| Instant::now().checked_add(allowed));
+        while !state.ended {
+            let left = end.map_or(LOOK, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                break;
+            }
+            let waited = shared.room.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let failed = shared
-            .failed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let (left, ended, failed) = (state.items, state.ended, state.failed.take());
+        drop(state);
+        if left > 0 {
+            let reason = if ended {
+                Reason::OutputFailed
+            } else {
+                tracing::warn!(items = left, "exporters.console: the output takes no more");
+                Reason::Shutdown
+            };
+            shared.drop_items(reason, left);
+        }
         failed.map_or(Ok(()), Err)
     }
 }
 
 fn print(
     mut console: Console,
-    jobs: &Receiver<Job>,
     shared: &Shared,
     lost: fn(&Ledger) -> u64,
 ) -> Result<(), ConsoleError> {
-    for job in jobs {
+    let mut state = shared.lock();
+    loop {
+        let Some(job) = state.jobs.pop_front() else {
+            if state.closed {
+                break;
+            }
+            let woken = shared.to_do.wait(state);
+            state = woken.unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        drop(state);
         let (items, bytes) = (job.items(), job.bytes());
         let shown = match job {
             Job::Lines(lines) => console.lines(&lines),
             Job::Request(request) => console.request(&request),
         };
-        shared.done(items, bytes);
+        state = shared.lock();
+        state.items -= items;
+        state.bytes -= bytes;
+        shared.room.notify_all();
         shown?;
     }
+    drop(state);
     console.finish(lost(&shared.ledger))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{self, Write};
-
-    use super::*;
-    use crate::export::console::ConsoleOptions;
-
-    /// An output that takes a write only when the test lets it.
-    struct Gate(Receiver<()>, Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Gate {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0
-                .recv()
-                .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
-            self.1.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    struct Stalled {
-        gate: SyncSender<()>,
-        text: Arc<Mutex<Vec<u8>>>,
-        ledger: Arc<Ledger>,
-        printing: Printing,
-    }
-
-    impl Stalled {
-        fn start(behind: Behind) -> Self {
-            let (gate, closed) = sync_channel(100_000);
-            let text = Arc::<Mutex<Vec<u8>>>::default();
-            let ledger = Arc::new(Ledger::default());
-            let console = Console::new(
-                Box::new(Gate(closed, Arc::clone(&text))),
-                ConsoleOptions::default(),
-                Arc::clone(&ledger),
-            );
-            let lost = |ledger: &Ledger| ledger.entry(Stage::Console).dropped_total();
-            let printing = Printing::start(console, behind, Arc::clone(&ledger), lost).unwrap();
-            Self {
-                gate,
-                text,
-                ledger,
-                printing,
-            }
-        }
-
-        fn open(&self) {
-            for _ in 0..100_000 {
-                let _open = self.gate.try_send(());
-            }
-        }
-
-        fn text(&self) -> String {
-            String::from_utf8(self.text.lock().unwrap().clone()).unwrap()
-        }
-    }
-
-    fn line(notes: &str) -> Line {
-        Line {
-            notes: notes.to_owned(),
-            ..Line::default()
-        }
-    }
-
-    #[test]
-    fn several_threads_share_one_header_and_one_last_line() {
-        let stalled = Stalled::start(Behind::Drop);
-        stalled.open();
-        let threads: Vec<_> = ["a", "b"]
-            .into_iter()
-            .map(|name| {
-                let printer = stalled.printing.printer();
-                std::thread::spawn(move || {
-                    for _ in 0..50 {
-                        printer.lines(vec![line(name), line(name)]).unwrap();
-                    }
-                })
-            })
-            .collect();
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let text = Arc::clone(&stalled.text);
-        stalled.printing.finish(Duration::from_secs(30)).unwrap();
-        let text = String::from_utf8(text.lock().unwrap().clone()).unwrap();
-        assert_eq!(text.matches("TIME").count(), 1);
-        assert!(text.ends_with("200 records shown, 0 lost\n"), "{text}");
-    }
-
-    #[test]
-    fn a_stalled_output_holds_nobody_up_and_what_does_not_fit_is_told() {
-        let stalled = Stalled::start(Behind::Drop);
-        let printer = stalled.printing.printer();
-        // Far more than waits; none of these calls waits.
-        let lines = 3 * WAITING_BYTES_MAX / LINE_BYTES;
-        for _ in 0..lines / 1000 {
-            printer.lines(vec![line("x"); 1000]).unwrap();
-        }
-        let sent = lines as u64 / 1000 * 1000;
-        drop(printer);
-        let dropped = stalled.ledger.entry(Stage::Console).dropped_total();
-        assert!(dropped > sent / 2 && dropped < sent, "{dropped} of {sent}");
-        stalled.open();
-        let Stalled {
-            text,
-            ledger,
-            printing,
-            gate,
-        } = stalled;
-        printing.finish(Duration::from_secs(30)).unwrap();
-        drop(gate);
-        let entry = ledger.entry(Stage::Console);
-        assert_eq!((entry.received, entry.held()), (sent, 0));
-        let text = String::from_utf8(text.lock().unwrap().clone()).unwrap();
-        let last = format!("{} records shown, {dropped} lost\n", sent - dropped);
-        assert!(text.ends_with(&last), "{last}");
-    }
-
-    #[test]
-    fn an_output_that_stays_stalled_is_left_at_the_end() {
-        let stalled = Stalled::start(Behind::Drop);
-        let printer = stalled.printing.printer();
-        printer.lines(vec![line("x"); 3]).unwrap();
-        drop(printer);
-        let ledger = Arc::clone(&stalled.ledger);
-        stalled.printing.finish(Duration::ZERO).unwrap();
-        assert_eq!(
-            ledger.entry(Stage::Console).dropped,
-            [(Reason::Shutdown, 3)]
-        );
-        assert_eq!(stalled.gate.try_send(()), Ok(()));
-    }
-
-    #[test]
-    fn a_recorded_file_waits_and_loses_nothing() {
-        let stalled = Stalled::start(Behind::Wait);
-        let printer = stalled.printing.printer();
-        let thread = std::thread::spawn(move || {
-            for _ in 0..5000 {
-                printer.lines(vec![line("x")]).unwrap();
-            }
-        });
-        stalled.open();
-        thread.join().unwrap();
-        let ledger = Arc::clone(&stalled.ledger);
-        stalled.printing.finish(Duration::from_secs(30)).unwrap();
-        assert_eq!(ledger.entry(Stage::Console).passed, 5000);
-    }
-
-    #[test]
-    fn a_reader_that_goes_away_ends_the_printing() {
-        let stalled = Stalled::start(Behind::Drop);
-        let printer = stalled.printing.printer();
-        assert!(stalled.text().is_empty());
-        drop(stalled.gate);
-        let mut sent = 0;
-        while printer.lines(vec![line("x")]).is_ok() {
-            sent += 1;
-        }
-        assert!(matches!(
-            stalled.printing.finish(Duration::from_secs(30)),
-            Err(ConsoleError::Closed)
-        ));
-        let entry = stalled.ledger.entry(Stage::Console);
-        assert_eq!((entry.received, entry.held()), (sent + 1, 0));
-    }
-}
+#[path = "printer_tests.rs"]
+mod tests;

@@ -13,6 +13,7 @@ use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, Now};
 use netflume_core::model::cilium::{AgentEvent, AgentNotification, CiliumEvent};
 use netflume_core::model::flow::{AgentEventType, Node, address_text, summary};
+use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
 use netflume_core::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
@@ -133,6 +134,14 @@ impl CiliumEngine {
     /// Ends an interval of metrics.
     fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
         self.send_records()?;
+        self.count_missed(unix_ns);
+        let mut points = self.exchanges.points(unix_ns);
+        points.extend(self.metrics.export(&self.own, unix_ns));
+        self.sinks.points(&mut self.points, &points, &self.ledger)
+    }
+
+    /// What clients of the Observer API missed since the last time.
+    fn count_missed(&mut self, unix_ns: u64) {
         if let Some(lost) = self
             .published
             .as_mut()
@@ -140,9 +149,6 @@ impl CiliumEngine {
         {
             self.metrics.lost(&lost);
         }
-        let mut points = self.exchanges.points(unix_ns);
-        points.extend(self.metrics.export(&self.own, unix_ns));
-        self.sinks.points(&mut self.points, points, &self.ledger)
     }
 
     /// The agent said which one it is: its version tells the layouts of its events, and flows carry its node's name.
@@ -162,13 +168,13 @@ impl CiliumEngine {
 
     fn decode(&mut self, bytes: &[u8], unix_ns: u64) -> Result<(), ConsoleError> {
         let mut rest = bytes;
+        let mut unreadable = None;
         while !rest.is_empty() {
             let payload = match self.monitor.next(rest) {
                 Ok((payload, after)) => {
                     rest = after;
                     payload
                 }
-        let mut unreadable = None;
                 Err(error) => {
                     self.book(Err(Reason::Malformed));
                     let (count, _) = unreadable.get_or_insert((0_u64, error));
@@ -212,15 +218,15 @@ impl CiliumEngine {
                 }
             }
         }
+        if let Some((count, error)) = unreadable {
+            tracing::warn!(%error, count, "monitor messages cannot be read");
+        }
         Ok(())
     }
 
     fn book(&self, result: Result<(), Reason>) {
         self.ledger.received(Stage::Decode, 1);
         match result {
-        if let Some((count, error)) = unreadable {
-            tracing::warn!(%error, count, "monitor messages cannot be read");
-        }
             Ok(()) => self.ledger.passed(Stage::Decode, 1),
             Err(reason) => self.ledger.dropped(Stage::Decode, reason, 1),
         }
@@ -315,6 +321,13 @@ impl Engine for CiliumEngine {
             self.flush(now.unix_ns)?;
         }
         Ok(())
+    }
+
+    fn totals(&mut self, now: Now) -> Vec<ResourceMetrics> {
+        self.count_missed(now.unix_ns);
+        let mut totals = self.exchanges.totals(now.unix_ns);
+        totals.extend(self.metrics.snapshot(&self.own, now.unix_ns));
+        totals
     }
 
     fn finish(&mut self, now: Now) -> Result<(), EngineError> {

@@ -145,6 +145,14 @@ impl ExchangePublisher {
             .unwrap_or_default()
     }
 
+    /// The totals of this moment.
+    pub(crate) fn totals(&self, unix_ns: u64) -> Vec<ResourceMetrics> {
+        let metrics = self.metrics.as_ref();
+        metrics
+            .map(|metrics| metrics.totals(unix_ns))
+            .unwrap_or_default()
+    }
+
     /// The end: what still waits is given up.
     pub(crate) fn close(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
         let Self { table, done, .. } = self;

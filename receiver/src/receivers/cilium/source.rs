@@ -26,6 +26,8 @@ use netflume_core::model::batch::{Batch, BatchKind};
 
 /// Name of the source: its configuration key.
 pub const CILIUM: &str = "cilium";
+/// The thread that reads, as distinct from the one that decodes.
+const THREAD: &str = "cilium-read";
 /// Batches that wait for their decoder.
 const BATCHES_MAX: usize = 64;
 /// Bytes that wait for their decoder; a single message may go beyond it.
@@ -164,16 +166,17 @@ impl CiliumSource {
         let reader = Reader {
             socket,
             ledger,
+            pulse: health.watch(THREAD),
             health,
             stop: Arc::clone(&stop),
             sender: sender.clone(),
             waiting: Arc::clone(&waiting),
             backlog: None,
             messages: 0,
+            is_reported: false,
         };
         let thread = std::thread::Builder::new()
-            .name(CILIUM.to_owned())
-            is_reported: false,
+            .name(THREAD.to_owned())
             .spawn(move || reader.run())?;
         Ok((
             Self {
@@ -215,6 +218,7 @@ impl Drop for CiliumSource {
 struct Reader {
     socket: PathBuf,
     ledger: Arc<Ledger>,
+    pulse: Pulse,
     health: Arc<Health>,
     stop: Arc<AtomicBool>,
     sender: SyncSender<Batch>,
@@ -223,12 +227,12 @@ struct Reader {
     /// What could not be handed over yet, and how many messages that are.
     backlog: Option<Batch>,
     messages: u64,
+    /// It was reported that messages come, and no outage since.
+    is_reported: bool,
 }
 
 impl Reader {
     fn run(mut self) {
-    /// It was reported that messages come, and no outage since.
-    is_reported: bool,
         self.connections();
         let end = Instant::now() + LAST_HAND_OVER;
         while self.hand_over() && self.backlog.is_some() && Instant::now() < end {
@@ -276,6 +280,7 @@ impl Reader {
     fn pause(&mut self, how_long: Duration) {
         let mut left = how_long;
         while !left.is_zero() && !self.stop.load(Relaxed) {
+            self.pulse.beat();
             self.hand_over();
             let step = left.min(READ_TIMEOUT);
             std::thread::sleep(step);
@@ -294,12 +299,13 @@ impl Reader {
         let mut partial: Vec<u8> = Vec::new();
         loop {
             if self.stop.load(Relaxed) {
+                self.refuse(Reason::Shutdown, u64::from(!partial.is_empty()));
                 return Ended::Stopped;
             }
+            self.pulse.beat();
             let count = match stream.read(&mut buffer) {
                 Ok(0) => {
                     let in_message = !partial.is_empty();
-                self.refuse(Reason::Shutdown, u64::from(!partial.is_empty()));
                     self.refuse(Reason::CutOff, u64::from(in_message));
                     return Ended::Closed { in_message };
                 }
@@ -362,16 +368,16 @@ impl Reader {
                 refused += 1;
             }
         };
+        if !self.is_reported && kept + refused > 0 {
+            tracing::info!("receivers.cilium reads {}", self.socket.display());
+            self.is_reported = true;
+        }
         *received += kept + refused;
         self.messages += kept;
         self.ledger.received(Stage::Cilium, kept);
         self.refuse(Reason::QueueFull, refused);
         (bytes.len() - rest.len(), wrong)
     }
-        if !self.is_reported && kept + refused > 0 {
-            tracing::info!("receivers.cilium reads {}", self.socket.display());
-            self.is_reported = true;
-        }
 
     /// Books messages that go no further.
     fn refuse(&self, reason: Reason, messages: u64) {

@@ -10,6 +10,7 @@ use netflume_core::aggregate::series;
 use netflume_core::decode::kernel;
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, BatchKind, Now};
+use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::netflow::NetflowRecord;
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
@@ -108,7 +109,7 @@ impl EbpfEngine {
             .map(|metrics| metrics.collect(unix_ns))
             .unwrap_or_default();
         self.send_records()?;
-        self.sinks.points(&mut self.points, points, &self.ledger)?;
+        self.sinks.points(&mut self.points, &points, &self.ledger)?;
         Ok(())
     }
 
@@ -155,6 +156,16 @@ impl Engine for EbpfEngine {
     fn tick(&mut self, _: Now) -> Result<(), EngineError> {
         // The source measures the intervals, because the kernel is asked at their ends.
         Ok(())
+    }
+
+    fn totals(&mut self, now: Now) -> Vec<ResourceMetrics> {
+        let Some(metrics) = &self.metrics else {
+            return Vec::new();
+        };
+        // What the interval has so far goes on top of a copy: the interval's end and the exporter find all as it was.
+        let mut metrics = metrics.clone();
+        self.table.usage_so_far(|usage| metrics.apply(usage));
+        metrics.totals(now.unix_ns)
     }
 
     fn finish(&mut self, _: Now) -> Result<(), EngineError> {

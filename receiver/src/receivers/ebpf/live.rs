@@ -16,6 +16,9 @@ use crate::serve::health::SourceState;
 /// The first interval, so that there is something to see soon; each after it is twice as long, up to what is configured.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Two looks at all open connections are at least so far apart when somebody asks for the newest numbers.
+const REFRESH: Duration = Duration::from_secs(1);
+
 /// The running programs, and when they are asked next.
 pub(crate) struct EbpfSource {
     kernel: KernelSource,
@@ -25,6 +28,8 @@ pub(crate) struct EbpfSource {
     /// Of the interval under way.
     length: Duration,
     due: Instant,
+    /// When the kernel was last asked for its open connections.
+    asked: Instant,
 }
 
 impl EbpfSource {
@@ -47,6 +52,7 @@ impl EbpfSource {
             interval: options.interval,
             length,
             due: Instant::now() + length,
+            asked: Instant::now(),
         })
     }
 
@@ -72,6 +78,7 @@ impl EbpfSource {
     /// Everything of an interval, and its end.
     fn collect(&mut self, batches: &mut Vec<Batch>) -> Result<(), SourceError> {
         let collected = self.kernel.collect(batches).map_err(SourceError::new);
+        self.asked = Instant::now();
         let now = clock::now();
         batches.push(Batch {
             kind: BatchKind::INTERVAL,
@@ -94,6 +101,15 @@ impl Source for EbpfSource {
         // After a pause (a stopped machine) the missed intervals are not made up.
         self.due = (self.due + self.length).max(Instant::now());
         self.collect(batches)
+    }
+
+    fn refresh(&mut self, batches: &mut Vec<Batch>) -> Result<(), SourceError> {
+        if self.asked.elapsed() < REFRESH {
+            self.kernel.drain(batches);
+            return Ok(());
+        }
+        self.asked = Instant::now();
+        self.kernel.collect(batches).map_err(SourceError::new)
     }
 
     fn waker(&self) -> Waker {
