@@ -1,16 +1,19 @@
 //! The decoders of Cilium's monitor socket, from the gob stream to flows, metrics and JSON.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use netflume_core::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
 use netflume_core::decode::cilium::agent::{Notification, agent_event};
 use netflume_core::decode::cilium::{self, Definitions, Monitor, Options, Payload};
 use netflume_core::decode::gob::{self, Types};
 use netflume_core::enrich::cilium::{Directory, Flows, LocalEndpoint, labels, update};
-use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::model::cilium::{AgentEvent, AgentNotification, CiliumEvent};
 use netflume_core::model::flow::{Node, Service, message_type};
 use netflume_core::otlp::hubble::json;
+use serde_json::Value;
+
+use crate::seeds;
 
 /// The agents whose layouts differ, and an unknown one.
 const AGENTS: &[Option<(u16, u16)>] = &[
@@ -47,11 +50,29 @@ pub fn gob(data: &[u8]) {
 pub fn event(data: &[u8]) {
     for agent in AGENTS {
         let options = Options { agent: *agent };
-        // Reading is pure: the same bytes are the same event, whatever is known from before.
+        // The same bytes are the same event, whatever was read before: nothing, themselves, or other agents' events.
         let mut known = Definitions::default();
         let first = cilium::event(data, &options, &mut known);
         assert_eq!(first, cilium::event(data, &options, &mut known));
+        assert_eq!(
+            first,
+            cilium::event(data, &options, &mut known_from_others())
+        );
     }
+}
+
+/// The type definitions of events that agents of both releases sent.
+fn known_from_others() -> Definitions {
+    static KNOWN: OnceLock<Definitions> = OnceLock::new();
+    let learn = || {
+        let mut known = Definitions::default();
+        let events = seeds::of("cilium_event").expect("fixtures");
+        for event in events {
+            cilium::event(&event, &Options::default(), &mut known).ok();
+        }
+        known
+    };
+    KNOWN.get_or_init(learn).clone()
 }
 
 /// A connection to the monitor socket: payloads come to an end, and their events are read.
@@ -64,6 +85,8 @@ pub fn monitor(data: &[u8]) {
             return;
         };
         assert!(after.len() < rest.len(), "a message without bytes");
+        let (_, framed) = gob::frame(rest).ok().flatten().expect("it was read");
+        assert_eq!(after, framed, "more or less than a message was read");
         rest = after;
         if let Some(Payload::Sample { data, .. }) = payload {
             cilium::event(data, &Options::default(), &mut definitions).ok();
@@ -104,15 +127,66 @@ pub fn agent(data: &[u8]) {
         text,
     };
     let event = agent_event(&notification, 1);
-    assert_eq!(event, agent_event(&notification, 1));
+    says_what_its_text_says(&event, text);
+    // Spaces around JSON mean nothing, and around anything else something.
+    let spaced = format!(" {text}\n");
+    let spaced = agent_event(
+        &Notification {
+            text: &spaced,
+            ..notification
+        },
+        1,
+    );
+    let any_json = serde_json::from_str::<Value>(text).is_ok();
+    assert_eq!(event == spaced, any_json, "{event:?} {spaced:?}");
     update::apply(&event, &mut directory());
     is_json(&CiliumEvent::Agent(event));
+}
+
+/// Compares the event with its text as a reader of any JSON sees it.
+fn says_what_its_text_says(event: &AgentEvent, text: &str) {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let is_text = |key: &str, found: &str| {
+        let expected = value.get(key).and_then(Value::as_str).unwrap_or_default();
+        assert_eq!(found, expected, "{key} of {text}");
+    };
+    let is_number = |key: &str, found: u64| {
+        let expected = value.get(key).and_then(Value::as_u64).unwrap_or_default();
+        assert_eq!(found, expected, "{key} of {text}");
+    };
+    match &event.notification {
+        AgentNotification::EndpointUpdate {
+            id,
+            pod_name,
+            namespace,
+            error,
+            ..
+        } => {
+            is_number("id", *id);
+            is_text("pod-name", pod_name);
+            is_text("namespace", namespace);
+            is_text("error", error);
+        }
+        AgentNotification::EndpointRegenerate { id, error, .. } => {
+            is_number("id", *id);
+            is_text("error", error);
+        }
+        AgentNotification::PolicyUpdate { revision, .. } => is_number("revision", *revision),
+        AgentNotification::IpCache(update) => {
+            is_text("cidr", &update.cidr);
+            is_number("id", update.identity.into());
+            is_text("pod-name", &update.pod_name);
+        }
+        AgentNotification::ServiceUpsert(service) => is_number("id", service.id.into()),
+        AgentNotification::ServiceDelete { id } => is_number("id", (*id).into()),
+        AgentNotification::AgentStart { .. } | AgentNotification::Unknown { .. } => {}
+    }
 }
 
 fn is_json(event: &CiliumEvent) {
     let mut text = String::new();
     json::event(event, &Node::default(), &mut text);
-    if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {
+    if let Err(error) = serde_json::from_str::<Value>(&text) {
         panic!("{error}: {text}");
     }
 }

@@ -3,15 +3,20 @@
 //! The binaries in `fuzz_targets/` hand libFuzzer's inputs to these functions; the test below hands them the [`seeds`], so that plain `cargo test`
 //! covers both.
 
+mod btf;
 pub mod cilium;
 pub mod seeds;
 
+use std::net::IpAddr;
+
+pub use btf::btf;
+
 use netflume::config::{self, Loaded, Overrides, Problems, print, schema::File};
-use netflume_core::decode::btf::{Btf, Kind};
 use netflume_core::decode::kernel;
-use netflume_core::decode::packet::{self, Start};
+use netflume_core::decode::packet::{self, Packet, Start};
 use netflume_core::decode::recording::{Reader, Writer};
-use netflume_core::model::flow::TunnelProtocol;
+use netflume_core::model::batch::Batch;
+use netflume_core::model::flow::{L4, TunnelProtocol};
 use netflume_ebpf::Header;
 
 /// A target: its name, and what it does with the bytes.
@@ -31,26 +36,6 @@ pub const TARGETS: &[Target] = &[
     ("packet_head", packet_head),
     ("replay", replay),
 ];
-
-/// Type information of a kernel: every question has an answer, whatever the bytes say.
-pub fn btf(data: &[u8]) {
-    let Ok(btf) = Btf::parse(data) else {
-        return;
-    };
-    for path in ["a", "a.b", "a.b.c", "inner.deep"] {
-        let offset = btf.offset("outer", path);
-        assert_eq!(
-            offset,
-            btf.offset("outer", path),
-            "the same question, another answer"
-        );
-    }
-    let typedef = btf.has(Kind::Typedef, "same");
-    assert!(
-        !(typedef && btf.has(Kind::Func, "same")) || data.len() > 24,
-        "names from a header alone"
-    );
-}
 
 /// A configuration file: what is accepted, printed with its defaults, reads back as itself.
 pub fn config(data: &[u8]) {
@@ -75,20 +60,34 @@ fn parse(text: &str) -> Result<Loaded, Problems> {
     config::parse(Some(file), &|_| None, Overrides::default())
 }
 
-/// Records of our kernel programs: no more of them than fit into the bytes.
+/// Records of our kernel programs: each event is that of its own record alone, and no more are counted than fit into the bytes.
 pub fn kernel_record(data: &[u8]) {
-    let mut events = 0;
-    let records = kernel::decode(data, |_| events += 1);
-    assert_eq!(records, events, "a record without an event or an error");
-    let most = data.len() / size_of::<Header>() + 1;
+    let mut together = Vec::new();
+    let (mut good, mut lost) = (0, 0);
+    let count = kernel::decode(data, |event| match event {
+        Ok(event) => {
+            good += 1;
+            together.push(event);
+        }
+        Err(error) => lost += error.records(),
+    });
+    assert_eq!(count, good + lost, "a record without an event or an error");
+    let most = data.len().div_ceil(size_of::<Header>());
     assert!(
-        records <= most as u64,
-        "{records} records in {} bytes",
+        count <= most as u64,
+        "{count} records in {} bytes",
         data.len()
     );
+    // Those before the first damage, one by one.
+    let mut alone = Vec::new();
+    for record in kernel::records(data) {
+        let records = kernel::decode(record.bytes, |event| alone.extend(event));
+        assert_eq!(records, 1, "a record that is two");
+    }
+    assert!(together.starts_with(&alone), "{together:?}\n{alone:?}");
 }
 
-/// The head of a packet, with and without a tunnel.
+/// The head of a packet, with and without a tunnel: what is reported of it stands in its bytes.
 pub fn packet_head(data: &[u8]) {
     for start in [Start::Ethernet, Start::Ipv4, Start::Ipv6] {
         for overlay in [
@@ -96,32 +95,74 @@ pub fn packet_head(data: &[u8]) {
             Some(TunnelProtocol::VXLAN),
             Some(TunnelProtocol::GENEVE),
         ] {
-            if let Ok(packet) = packet::decode(data, start, overlay) {
-                assert!(
-                    !data.is_empty() || packet.ip.is_none(),
-                    "headers from no bytes"
-                );
+            let Ok(packet) = packet::decode(data, start, overlay) else {
+                continue;
+            };
+            for ip in [packet.ip, packet.tunnel.and_then(|tunnel| tunnel.ip)] {
+                // Both addresses, one behind the other.
+                let addresses =
+                    ip.and_then(|ip| Some([octets(ip.source?), octets(ip.destination?)].concat()));
+                stands_in(data, addresses.as_deref(), &packet);
+            }
+            for l4 in [packet.l4, packet.tunnel.and_then(|tunnel| tunnel.l4)] {
+                let ports = match l4 {
+                    Some(
+                        L4::Tcp {
+                            source_port,
+                            destination_port,
+                            ..
+                        }
+                        | L4::Udp {
+                            source_port,
+                            destination_port,
+                        }
+                        | L4::Sctp {
+                            source_port,
+                            destination_port,
+                            ..
+                        },
+                    ) => Some([source_port.to_be_bytes(), destination_port.to_be_bytes()].concat()),
+                    Some(L4::Icmpv4 { kind, code } | L4::Icmpv6 { kind, code }) => {
+                        Some(vec![kind, code])
+                    }
+                    _ => None,
+                };
+                stands_in(data, ports.as_deref(), &packet);
             }
         }
     }
 }
 
-/// A recorded file: reading ends, and what was read can be written.
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn stands_in(data: &[u8], bytes: Option<&[u8]>, packet: &Packet) {
+    if let Some(bytes) = bytes {
+        let found = data.windows(bytes.len()).any(|window| window == bytes);
+        assert!(found, "{bytes:x?} of {packet:?} is not in the bytes");
+    }
+}
+
+/// A recorded file: reading ends, and what was read, written again, is the same when it is read again.
 pub fn replay(data: &[u8]) {
-    let Ok(reader) = Reader::new(data) else {
+    let read = |data: &[u8]| -> Option<Vec<Batch>> {
+        let reader = Reader::new(data).ok()?;
+        Some(reader.map_while(Result::ok).collect())
+    };
+    let Some(batches) = read(data) else {
         return;
     };
     let mut again = Vec::new();
-    let Ok(mut writer) = Writer::new(&mut again) else {
-        return;
-    };
-    for batch in reader.map_while(Result::ok) {
-        assert!(
-            writer.write(&batch).is_ok(),
-            "what was read cannot be written"
-        );
+    let mut writer = Writer::new(&mut again).expect("memory takes it");
+    for batch in &batches {
+        writer.write(batch).expect("what was read can be written");
     }
     assert!(again.len() <= data.len(), "more was read than there is");
+    assert_eq!(read(&again).as_ref(), Some(&batches));
 }
 
 #[cfg(test)]
