@@ -205,15 +205,11 @@ impl<'a> Btf<'a> {
             .is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    /// The NUL-terminated string at `offset`, cut at [`MAX_NAME`]; empty if there is none.
+    /// The NUL-terminated string at `offset`; empty if there is none, or none of up to [`MAX_NAME`] bytes.
     fn string(&self, offset: u32) -> &'a [u8] {
         let rest = self.strings.get(offset as usize..).unwrap_or_default();
-        let rest = rest.get(..MAX_NAME).unwrap_or(rest);
-        let end = rest
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(rest.len());
-        rest.get(..end).unwrap_or_default()
+        let end = rest.iter().take(MAX_NAME).position(|&byte| byte == 0);
+        end.and_then(|end| rest.get(..end)).unwrap_or_default()
     }
 }
 
@@ -282,6 +278,26 @@ mod tests {
         }
         assert!(btf.has(Kind::Typedef, "btf_trace_x"));
         assert!(!btf.has(Kind::Func, "btf_trace_x"));
+    }
+
+    #[test]
+    fn a_name_without_its_end_is_none() {
+        let mut bytes = sample();
+        // The last name of the section is that of the typedef; the section ends one byte early.
+        let at = bytes.len() - 1;
+        bytes.truncate(at);
+        let strings_len = u32::from_ne_bytes(*bytes[20..].first_chunk().unwrap()) - 1;
+        bytes[20..24].copy_from_slice(&strings_len.to_ne_bytes());
+        assert!(
+            !Btf::parse(&bytes)
+                .unwrap()
+                .has(Kind::Typedef, "btf_trace_x")
+        );
+        // Now that of a structure.
+        let typedef = bytes.len() - strings_len as usize - 12;
+        bytes[typedef + 4..typedef + 8].copy_from_slice(&(STRUCT << 24).to_ne_bytes());
+        let btf = Btf::parse(&bytes).unwrap();
+        assert!(!btf.structures.contains_key(&b"btf_trace_x"[..]));
     }
 
     #[test]
