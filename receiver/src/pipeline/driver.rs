@@ -20,7 +20,7 @@ use crate::serve::metrics;
 
 /// How often time passes for an engine.
 const TICK: Duration = Duration::from_secs(1);
-/// A source that could not start, or stopped working, is tried again after this.
+/// A source is started anew so long after its last start, or at once if that was longer ago.
 const RETRY: Duration = Duration::from_secs(30);
 
 /// A page of metrics waits so long for a driver that is busy; then it shows the values that it had before.
@@ -180,6 +180,7 @@ impl Drive {
     fn run(mut self, source: Result<Box<dyn Source>, SourceError>) -> Result<(), EngineError> {
         let mut source = source;
         loop {
+            let started = Instant::now();
             let failed = match source {
                 Ok(opened) => self.read(opened)?,
                 Err(error) => Some(error),
@@ -187,7 +188,8 @@ impl Drive {
             let Some(error) = failed else {
                 return self.engine.finish(clock::now());
             };
-            if !self.wait_after(&error)? {
+            // The failed one is gone: never are there two.
+            if !self.wait_after(&error, started)? {
                 return self.engine.finish(clock::now());
             }
             source = self.receiver.open(&self.settings, &self.context);
@@ -239,16 +241,16 @@ impl Drive {
     }
 
     /// Waits for the next try; false at the end. Time passes for the engine meanwhile.
-    fn wait_after(&mut self, error: &SourceError) -> Result<bool, EngineError> {
+    fn wait_after(&mut self, error: &SourceError, started: Instant) -> Result<bool, EngineError> {
         let key = self.receiver.key();
+        let until = started + RETRY;
         tracing::error!(
             receiver = key,
-            retry_seconds = RETRY.as_secs(),
+            retry_seconds = until.saturating_duration_since(Instant::now()).as_secs(),
             "source does not work: {error}"
         );
         let state = SourceState::Failed(error.to_string());
         self.context.health.source(key, state);
-        let until = Instant::now() + RETRY;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

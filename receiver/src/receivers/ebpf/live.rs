@@ -11,10 +11,16 @@ use crate::platform::clock;
 use crate::receivers::ebpf::options::EbpfOptions;
 use crate::receivers::ebpf::source::{self, KernelSource};
 use crate::receivers::{Source, SourceContext, SourceError, SourceReport, Waker};
-use crate::serve::health::SourceState;
+use crate::serve::health::{Health, SourceState};
 
 /// The first interval, so that there is something to see soon; each after it is twice as long, up to what is configured.
 const FIRST_INTERVAL: Duration = Duration::from_secs(1);
+/// So many intervals in a row may be incomplete before everything is started anew: an iterator may fail once, for want of a
+/// descriptor or of memory, while the other programs go on.
+const INCOMPLETE_MAX: u32 = 3;
+
+/// Key of the receiver.
+const KEY: &str = "ebpf";
 
 /// Two looks at all open connections are at least so far apart when somebody asks for the newest numbers.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -30,6 +36,8 @@ pub(crate) struct EbpfSource {
     due: Instant,
     /// When the kernel was last asked for its open connections.
     asked: Instant,
+    incomplete: Incomplete,
+    health: Arc<Health>,
 }
 
 impl EbpfSource {
@@ -44,7 +52,7 @@ impl EbpfSource {
                 reason: error.to_string(),
             }
         })?;
-        context.health.source("ebpf", SourceState::Running);
+        context.health.source(KEY, SourceState::Running);
         let length = FIRST_INTERVAL.min(options.interval);
         Ok(Self {
             kernel,
@@ -53,6 +61,8 @@ impl EbpfSource {
             length,
             due: Instant::now() + length,
             asked: Instant::now(),
+            incomplete: Incomplete::default(),
+            health: Arc::clone(&context.health),
         })
     }
 
@@ -75,9 +85,27 @@ impl EbpfSource {
         }
     }
 
+    /// Reports what a pass over the kernel's tables could not read; an error once there were too many in a row.
+    fn after(&mut self, collected: Result<(), source::SourceError>) -> Result<(), SourceError> {
+        let was_incomplete = self.incomplete.in_a_row > 0;
+        match &collected {
+            Ok(()) if was_incomplete => {
+                tracing::info!("receivers.ebpf: intervals are complete again");
+                self.health.source(KEY, SourceState::Running);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "receivers.ebpf: an interval is incomplete");
+                self.health
+                    .source(KEY, SourceState::Failed(error.to_string()));
+            }
+        }
+        self.incomplete.after(collected).map_err(SourceError::new)
+    }
+
     /// Everything of an interval, and its end.
-    fn collect(&mut self, batches: &mut Vec<Batch>) -> Result<(), SourceError> {
-        let collected = self.kernel.collect(batches).map_err(SourceError::new);
+    fn collect(&mut self, batches: &mut Vec<Batch>) -> Result<(), source::SourceError> {
+        let collected = self.kernel.collect(batches);
         self.asked = Instant::now();
         let now = clock::now();
         batches.push(Batch {
@@ -100,7 +128,8 @@ impl Source for EbpfSource {
         self.length = (self.length * 2).min(self.interval);
         // After a pause (a stopped machine) the missed intervals are not made up.
         self.due = (self.due + self.length).max(Instant::now());
-        self.collect(batches)
+        let collected = self.collect(batches);
+        self.after(collected)
     }
 
     fn refresh(&mut self, batches: &mut Vec<Batch>) -> Result<(), SourceError> {
@@ -109,7 +138,8 @@ impl Source for EbpfSource {
             return Ok(());
         }
         self.asked = Instant::now();
-        self.kernel.collect(batches).map_err(SourceError::new)
+        let collected = self.kernel.collect(batches);
+        self.after(collected)
     }
 
     fn waker(&self) -> Waker {
@@ -132,5 +162,44 @@ impl Source for EbpfSource {
             summary: report.to_string(),
             costs: report.costs(),
         }
+    }
+}
+
+/// Intervals in a row of which a part could not be read.
+#[derive(Debug, Default)]
+struct Incomplete {
+    in_a_row: u32,
+}
+
+impl Incomplete {
+    /// Passes an error on only when it is one too many.
+    fn after<E>(&mut self, result: Result<(), E>) -> Result<(), E> {
+        if result.is_ok() {
+            self.in_a_row = 0;
+            return result;
+        }
+        self.in_a_row += 1;
+        if self.in_a_row < INCOMPLETE_MAX {
+            return Ok(());
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_interval_is_no_reason_to_start_anew_but_several_in_a_row_are() {
+        let mut incomplete = Incomplete::default();
+        let mut after = |result| incomplete.after(result);
+        for _ in 0..10 {
+            assert_eq!(after(Err("no memory")), Ok(()));
+            assert_eq!(after(Err("no memory")), Ok(()));
+            assert_eq!(after(Ok(())), Ok(()));
+        }
+        let results = [(); 3].map(|()| after(Err("gone")));
+        assert_eq!(results, [Ok(()), Ok(()), Err("gone")]);
     }
 }
