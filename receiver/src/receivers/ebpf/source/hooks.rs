@@ -41,6 +41,8 @@ pub struct KernelReport {
     pub cgroup2: Option<String>,
     /// Capabilities that are missing; empty: all that is needed is there.
     pub missing_rights: Vec<&'static str>,
+    /// CAP_SYS_ADMIN: it may enter other network namespaces, which only `iter/tcp` needs.
+    pub may_enter_namespaces: bool,
     /// All hooks, in the order in which a person wants to read them.
     pub hooks: Vec<Hook>,
 }

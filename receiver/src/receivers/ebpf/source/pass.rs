@@ -17,6 +17,8 @@ use super::{KernelOptions, Pass, SourceError};
 
 pub(super) const TASK_FILE_HOOK: &str = "iter/task_file";
 pub(super) const TCP_HOOK: &str = "iter/tcp";
+/// Not a hook: what [`TCP_HOOK`] needs beside it.
+pub(super) const ENTER: &str = "setns (CAP_SYS_ADMIN)";
 const TASK_FILE: &str = "task_file";
 const TCP: &str = "tcp_sockets";
 
@@ -27,6 +29,8 @@ pub(super) enum Passes {
     TaskFile,
     /// One in each network namespace.
     Tcp,
+    /// In our own network namespace: we may not enter others.
+    TcpHere,
     /// None: connections are only told when they end.
     None,
 }
@@ -50,6 +54,10 @@ impl Passes {
             let result = load(ebpf, TCP, "tcp", types);
             settle(report, TCP_HOOK, &result);
             if result.is_ok() {
+                if !report.may_enter_namespaces {
+                    return Self::TcpHere;
+                }
+                settle(report, ENTER, &result);
                 return Self::Tcp;
             }
         }
@@ -64,11 +72,12 @@ impl Passes {
         };
         match self {
             Self::TaskFile => read(ebpf, TASK_FILE, bytes).map_err(failed),
+            Self::TcpHere => read(ebpf, TCP, bytes).map_err(failed),
             Self::Tcp => {
                 let namespaces = namespaces();
-                // A thread of its own: it wanders through the namespaces and is thrown away.
+                // A thread of its own, which ends in another network namespace than it began in.
                 std::thread::scope(|scope| {
-                    let wanderer = scope.spawn(|| {
+                    let reader = scope.spawn(|| {
                         let mut failures = Vec::new();
                         for namespace in namespaces {
                             let entered = move_into_link_name_space(
@@ -82,7 +91,7 @@ impl Passes {
                         }
                         failures
                     });
-                    match wanderer.join() {
+                    match reader.join() {
                         Ok(failures) if failures.is_empty() => Ok(()),
                         Ok(failures) => Err(failed(failures.join("; "))),
                         Err(_) => Err(failed("the reading thread panicked".to_owned())),

@@ -33,7 +33,27 @@ pub fn probe(options: &KernelOptions) -> KernelReport {
     if report.hooks.is_empty() {
         report.hooks = hooks(options, |_, _| false);
     }
+    if options.tcp {
+        let enter = enter(report.may_enter_namespaces);
+        let after = report.hooks.iter().position(|h| h.hook == pass::TCP_HOOK);
+        report.hooks.insert(after.map_or(0, |at| at + 1), enter);
+    }
     report
+}
+
+/// What `iter/tcp` needs beside the kernel.
+fn enter(allowed: bool) -> Hook {
+    Hook {
+        feature: "tcp",
+        hook: pass::ENTER,
+        state: if allowed {
+            HookState::Available
+        } else {
+            HookState::Missing("CAP_SYS_ADMIN is missing".to_owned())
+        },
+        without: "connections of other network namespaces are only reported when they end: grant CAP_SYS_ADMIN",
+        replaces: &[pass::TASK_FILE_HOOK],
+    }
 }
 
 /// The hooks that serve `options`, as far as BTF shows them.
@@ -65,7 +85,7 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
             "tcp",
             pass::TCP_HOOK,
             (Kind::Func, "bpf_iter_tcp"),
-            "connections are only told when they end",
+            "connections are only reported when they end",
             &[pass::TASK_FILE_HOOK],
         );
         add(
@@ -101,13 +121,13 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
 /// Release, rights and mounts.
 pub(super) fn host() -> KernelReport {
     let name = uname();
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     KernelReport {
         release: name.release().to_string_lossy().into_owned(),
         machine: name.machine().to_string_lossy().into_owned(),
         cgroup2: cgroup2_mount(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default()),
-        missing_rights: missing_rights(
-            &std::fs::read_to_string("/proc/self/status").unwrap_or_default(),
-        ),
+        missing_rights: missing_rights(&status),
+        may_enter_namespaces: has(effective(&status), CAP_SYS_ADMIN),
         ..KernelReport::default()
     }
 }
@@ -130,12 +150,8 @@ pub(super) fn require_rights(report: &KernelReport) -> Result<(), SourceError> {
 /// Capabilities that are not in `CapEff` of a `/proc/PID/status`. Before 5.8 CAP_SYS_ADMIN stood for the two newer ones, and
 /// still does.
 fn missing_rights(status: &str) -> Vec<&'static str> {
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(0);
-    let has = |capability: u32| effective >> capability & 1 == 1;
+    let effective = effective(status);
+    let has = |capability| has(effective, capability);
     let mut missing = Vec::new();
     for (capability, name) in [
         (CAP_BPF, "CAP_BPF"),
@@ -147,6 +163,19 @@ fn missing_rights(status: &str) -> Vec<&'static str> {
         }
     }
     missing
+}
+
+/// `CapEff` of a `/proc/PID/status`.
+fn effective(status: &str) -> u64 {
+    let mut lines = status.lines();
+    lines
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+fn has(effective: u64, capability: u32) -> bool {
+    effective >> capability & 1 == 1
 }
 
 /// Mount point of the cgroup v2 hierarchy, from `/proc/self/mounts`.
@@ -180,6 +209,27 @@ mod tests {
             missing_rights(""),
             ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]
         );
+    }
+
+    #[test]
+    fn a_host_without_the_better_iterator_names_the_right_that_the_other_needs() {
+        let mut report = KernelReport {
+            hooks: hooks(&KernelOptions::default(), |_, name| {
+                name != "bpf_iter_task_file"
+            }),
+            ..KernelReport::default()
+        };
+        report.hooks.push(enter(false));
+        let costs = report.costs();
+        let named = costs.iter().any(|cost| cost.contains("CAP_SYS_ADMIN"));
+        assert!(named, "{costs:?}");
+        // Where that iterator is there, the right is of no use.
+        let mut report = KernelReport {
+            hooks: hooks(&KernelOptions::default(), |_, _| true),
+            ..KernelReport::default()
+        };
+        report.hooks.push(enter(false));
+        assert_eq!(report.costs(), Vec::<String>::new());
     }
 
     #[test]
