@@ -26,8 +26,11 @@ pub static SETTINGS: Global<Settings> = Global::new(Settings {
     udp: 1,
     wakeup_bytes: 0,
     sock_from_file: 0,
+    userlocks_shift: 0,
     call_sendto: 0,
     call_sendmsg: 0,
+    call_recvmsg: 0,
+    udp_merge_from: u64::MAX,
 });
 
 /// One field of [`OFFSETS`]: a constant for the verifier.
@@ -310,6 +313,13 @@ pub fn hook_address4(ctx: &SockAddrContext) -> (u32, u16) {
         let hook = ctx.sock_addr;
         ((*hook).user_ip4, (*hook).user_port as u16)
     }
+}
+
+/// The socket of a cgroup hook.
+#[inline(always)]
+pub fn hook_socket(ctx: &SockAddrContext) -> Ptr {
+    // SAFETY: as above.
+    Ptr(unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk } as u64)
 }
 
 /// IPv6 address, in words, and port (network byte order) of a cgroup hook's message.

@@ -39,6 +39,8 @@ pub mod kind {
     pub const CONNECTION: u16 = 1;
     /// [`super::ListenerRecord`].
     pub const LISTENER: u16 = 2;
+    /// [`super::OverflowRecord`].
+    pub const OVERFLOW: u16 = 3;
 }
 
 /// Values of [`ConnectionRecord::phase`].
@@ -157,7 +159,29 @@ pub struct ListenerRecord {
     pub netns: u32,
 }
 
-/// Key of the map `UDP_FLOWS`: a socket and a peer.
+/// What exchanges that had no room of their own moved since the record before.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct OverflowRecord {
+    /// Kind [`kind::OVERFLOW`].
+    pub header: Header,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub packets_sent: u64,
+    /// Datagrams received.
+    pub packets_received: u64,
+    /// [`transport`].
+    pub transport: u8,
+    /// Zero.
+    pub reserved: [u8; 7],
+}
+
+/// Key of the map `UDP_FLOWS`: a socket, a process that uses it, and a peer.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
@@ -165,21 +189,61 @@ pub struct ListenerRecord {
 pub struct UdpKey {
     /// Address of the kernel's socket; the kernel may give it to another socket later.
     pub socket: u64,
+    /// Number of the socket's inode: with the address, the socket's identity.
+    pub inode: u32,
+    /// The process that called (kernel's tgid, below 2²²), and from bit [`Self::EPOCH_SHIFT`] on [`Control::udp_epoch`].
+    pub process: u32,
     /// The peer's address and port in one word: unique for IPv4, very likely so for IPv6. [`UdpFlow`] has them in full.
     pub peer: u64,
 }
 
-/// Value of the map `UDP_FLOWS`: what one socket exchanged with one peer. Counters only grow while `first_boot_ns` stays.
+impl UdpKey {
+    /// The bit of `process` that tells which interval the entry belongs to.
+    pub const EPOCH_SHIFT: u32 = 31;
+
+    /// The interval's number modulo two.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.process >> Self::EPOCH_SHIFT
+    }
+
+    /// The same in every interval.
+    #[must_use]
+    pub const fn without_epoch(self) -> Self {
+        Self {
+            process: self.process & !(1 << Self::EPOCH_SHIFT),
+            ..self
+        }
+    }
+}
+
+/// Value of the map `UDP_OVERFLOW`: totals that only grow.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct UdpTotals {
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub packets_sent: u64,
+    /// Datagrams received.
+    pub packets_received: u64,
+    /// Not a total: one once any socket had an unfinished datagram.
+    pub corked: u64,
+}
+
+/// Value of the map `UDP_FLOWS`: what one socket exchanged with one peer in one interval.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct UdpFlow {
-    /// Address of the kernel's socket.
-    pub socket: u64,
-    /// Who made the first call that was seen.
+    /// Who called.
     pub owner: OwnerRecord,
-    /// The first call that was seen: CLOCK_BOOTTIME, nanoseconds.
+    /// The first call: CLOCK_BOOTTIME, nanoseconds.
     pub first_boot_ns: u64,
     /// Memory order, v4-mapped for IPv4; unspecified where the socket is not bound to one address.
     pub local_address: [u64; 2],
@@ -189,13 +253,13 @@ pub struct UdpFlow {
     pub bytes_sent: u64,
     /// Bytes that receive calls gave.
     pub bytes_received: u64,
-    /// Send calls.
+    /// Datagrams sent: parts of a batch are datagrams, calls that add to an unfinished one are none.
     pub packets_sent: u64,
-    /// Receive calls.
+    /// Datagrams received.
     pub packets_received: u64,
     /// Host byte order.
     pub local_port: u16,
-    /// Host byte order.
+    /// Host byte order; zero where no call told it, and where the server's clients are merged.
     pub peer_port: u16,
     /// Inode of the network namespace.
     pub netns: u32,
@@ -211,7 +275,7 @@ impl UdpFlow {
     /// The flow as a record of its own.
     #[must_use]
     #[inline(always)]
-    pub fn record(&self, phase: u8, boot_ns: u64) -> ConnectionRecord {
+    pub fn record(&self, key: &UdpKey, phase: u8, boot_ns: u64) -> ConnectionRecord {
         ConnectionRecord {
             header: Header {
                 size: size_of::<ConnectionRecord>() as u16,
@@ -219,8 +283,9 @@ impl UdpFlow {
                 reserved: 0,
                 boot_ns,
             },
-            // Sockets' addresses come back: the time of the first call tells them apart.
-            id: self.socket.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            id: key.socket.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                ^ (u64::from(key.inode) << 32 | u64::from(key.without_epoch().process))
+                    .wrapping_mul(0xff51_afd7_ed55_8ccd)
                 ^ self.peer_address[0].wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
                 ^ self.peer_address[1].wrapping_mul(0x1656_67b1_9e37_79f9)
                 ^ u64::from(self.peer_port).wrapping_mul(0x27d4_eb2f_1656_67c5)
@@ -266,10 +331,16 @@ pub struct Settings {
     pub wakeup_bytes: u64,
     /// One: the kernel has the helper that gives a file's socket (5.11 and later).
     pub sock_from_file: u64,
+    /// By how many bits the byte of `sk_userlocks` is to be shifted.
+    pub userlocks_shift: u64,
     /// Number of the system call `sendto` on this architecture.
     pub call_sendto: u64,
     /// Number of the system call `sendmsg` on this architecture.
     pub call_sendmsg: u64,
+    /// Number of the system call `recvmsg` on this architecture.
+    pub call_recvmsg: u64,
+    /// Clients of a UDP server that differ only in their port are one exchange, if the port is not below this. Above 65,535: none.
+    pub udp_merge_from: u64,
 }
 
 impl Settings {
@@ -307,6 +378,10 @@ pub struct Control {
     pub pass: u32,
     /// One: the cgroup hooks on sending are attached and tell every unconnected destination.
     pub udp_send_hooks: u32,
+    /// Number of the interval modulo two: UDP calls count in entries of this one.
+    pub udp_epoch: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Slots of the per-CPU map `COUNTERS`; each is a total that only grows.
@@ -315,7 +390,7 @@ pub mod counter {
     pub const RING_FULL: u32 = 0;
     /// Connections that the connection map had no room for: told without owner or opening time.
     pub const CONNECTIONS_FULL: u32 = 1;
-    /// UDP exchanges that their map had no room for.
+    /// UDP calls whose exchange the map had no room for: counted in `UDP_OVERFLOW`.
     pub const UDP_FULL: u32 = 2;
     /// UDP calls whose peer neither the socket nor the call's arguments told.
     pub const UDP_PEER_UNKNOWN: u32 = 3;

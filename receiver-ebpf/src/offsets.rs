@@ -75,8 +75,34 @@ offsets! {
     sock_uid = required "sock" "sk_uid";
     /// struct cgroup * of the creator, its lowest bit set when it is something else; inherited too.
     sock_cgroup = optional "sock" "sk_cgrp_data";
-    /// u8 of SOCK_*_LOCK bits; before 6.3 a bit field, which is not read.
+    /// The byte of SOCK_*_LOCK bits; before 6.3 they are a bit field within it.
     sock_userlocks = optional "sock" "sk_userlocks";
+    /// u8 of RCV_SHUTDOWN and SEND_SHUTDOWN.
+    sock_shutdown = optional "sock" "sk_shutdown";
+    /// struct socket *.
+    sock_socket = required "sock" "sk_socket";
+    /// struct bpf_local_storage *; null: no program keeps anything with the socket.
+    sock_storage = optional "sock" "sk_bpf_storage";
+    /// u32, parts of an unfinished datagram.
+    sock_write_queue_length = required "sock" "sk_write_queue.qlen";
+    /// int, AF_INET or AF_INET6 while a datagram is unfinished.
+    udp_pending = optional "udp_sock" "pending";
+    /// u16, bytes of an unfinished datagram, its header included.
+    udp_len = required "udp_sock" "len";
+    /// u16, what `UDP_SEGMENT` was set to.
+    udp_gso_size = optional "udp_sock" "gso_size";
+    /// unsigned int, what `UDP_CORK` was set to (before 6.7) …
+    udp_corkflag = optional "udp_sock" "corkflag";
+    /// … or unsigned long of `UDP_FLAGS_*` bits.
+    udp_flags = optional "udp_sock" "udp_flags";
+    /// IPv4 destination of an unfinished datagram.
+    cork_daddr = optional "inet_sock" "cork.fl.u.ip4.daddr";
+    /// Its port, network byte order.
+    cork_dport = optional "inet_sock" "cork.fl.u.ip4.uli.ports.dport";
+    /// IPv6 destination of an unfinished datagram.
+    cork_v6_daddr = optional "inet_sock" "cork.fl.u.ip6.daddr";
+    /// Its port, network byte order.
+    cork_v6_dport = optional "inet_sock" "cork.fl.u.ip6.uli.ports.dport";
     /// Local port, network byte order; stays when the port is given back.
     inet_sport = required "inet_sock" "inet_sport";
     /// Payload bytes sent, those sent again included.
@@ -97,6 +123,8 @@ offsets! {
     net_inum = required "net" "ns.inum";
     /// struct sock * of a struct socket.
     socket_sk = required "socket" "sk";
+    /// struct file * of a struct socket; null for the kernel's own.
+    socket_file = required "socket" "file";
     /// struct fdtable * of a struct files_struct.
     files_fdt = optional "files_struct" "fdt";
     /// struct file **.
@@ -109,6 +137,10 @@ offsets! {
     file_private_data = required "file" "private_data";
     /// u16, type and permissions.
     inode_mode = required "inode" "i_mode";
+    /// unsigned long.
+    inode_number = required "inode" "i_ino";
+    /// unsigned int of PF_* bits.
+    task_flags = required "task_struct" "flags";
     /// Thread.
     task_pid = required "task_struct" "pid";
     /// Process.
@@ -145,6 +177,14 @@ offsets! {
     kernfs_id = optional "kernfs_node" "id";
     /// void *: sockaddr of a kernel-side message.
     msghdr_name = optional "msghdr" "msg_name";
+    /// int, its length.
+    msghdr_namelen = optional "msghdr" "msg_namelen";
+    /// void *: control messages.
+    msghdr_control = optional "msghdr" "msg_control";
+    /// Their length.
+    msghdr_controllen = optional "msghdr" "msg_controllen";
+    /// unsigned int, flags of the call.
+    msghdr_flags = optional "msghdr" "msg_flags";
     /// unsigned char *: start of a packet's memory.
     skb_head = optional "sk_buff" "head";
     /// u32, how many hold the datagram.
@@ -153,12 +193,20 @@ offsets! {
     skb_network_header = optional "sk_buff" "network_header";
     /// u16 from `head`.
     skb_transport_header = optional "sk_buff" "transport_header";
+    /// u32 from `head`: struct skb_shared_info.
+    skb_end = optional "sk_buff" "end";
+    /// u16, bytes of one datagram of a batch; their number, u16, follows.
+    skb_gso_size = optional "skb_shared_info" "gso_size";
     /// Number of the running system call (x86_64).
     regs_call = optional "pt_regs" "orig_ax";
     /// First argument of a system call.
     regs_argument1 = optional "pt_regs" "di";
     /// Second argument of the running system call (x86_64).
     regs_argument2 = optional "pt_regs" "si";
+    /// Third argument of the running system call (x86_64).
+    regs_argument3 = optional "pt_regs" "dx";
+    /// Fourth argument of the running system call (x86_64).
+    regs_argument4 = optional "pt_regs" "r10";
     /// Fifth argument of the running system call (x86_64).
     regs_argument5 = optional "pt_regs" "r8";
 }

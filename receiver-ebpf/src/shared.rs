@@ -64,15 +64,30 @@ macro_rules! word {
 }
 word!(u8, u32, u64);
 
-impl Shared<u16> {
-    #[inline(always)]
-    pub fn get(self) -> u16 {
-        // SAFETY: as above.
-        unsafe { self.0.read_volatile() }
-    }
-}
-
 impl Shared<u64> {
+    /// Writes `value` if there is zero, atomically; whether it did. Kernels from 5.12 on.
+    #[inline(always)]
+    pub fn claim(self, value: u64) -> bool {
+        // SAFETY: as for `get`.
+        let (_, done) = unsafe {
+            intrinsics::atomic_cxchg::<
+                u64,
+                { intrinsics::AtomicOrdering::SeqCst },
+                { intrinsics::AtomicOrdering::SeqCst },
+            >(self.0, 0, value)
+        };
+        done
+    }
+
+    /// Writes zero after everything that was read before. Kernels from 5.12 on.
+    #[inline(always)]
+    pub fn release(self) {
+        // SAFETY: as for `get`.
+        unsafe {
+            intrinsics::atomic_xchg::<u64, { intrinsics::AtomicOrdering::SeqCst }>(self.0, 0);
+        }
+    }
+
     /// Adds to a total, atomically.
     #[inline(always)]
     pub fn add(self, value: u64) {

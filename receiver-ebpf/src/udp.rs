@@ -3,23 +3,31 @@
 //! | hooks | kernels | a call's peer comes from |
 //! | --- | --- | --- |
 //! | `fexit/udp_sendmsg`, `udpv6_sendmsg`; `fentry/skb_consume_udp` | with trampolines | the call's message; the datagram's own headers |
-//! | `tp_btf/sock_send_length`, `sock_recv_length`; `cgroup/recvmsg4`, `recvmsg6` | 6.3 and later | the system call's arguments, else the socket; the socket, else the cgroup hook |
+//! | `tp_btf/sock_send_length`, `sock_recv_length`; `cgroup/recvmsg4`, `recvmsg6` | 6.3 and later | the system call's arguments, else the socket; the cgroup hook, else the socket |
 //! | `cgroup/sendmsg4`, `sendmsg6` beside them | once [`counter::UDP_PEER_UNKNOWN`] moves | for calls whose arguments do not tell (sendmmsg, io_uring): the cgroup hook |
 //!
 //! A cgroup hook costs about 100 ns a call, even an empty one, so sending has it only where it is needed.
+//!
+//! What is counted are datagrams, not calls: [`datagrams`].
+
+mod datagrams;
+mod peer;
 
 use aya_ebpf::{
-    btf_maps::SkStorage,
-    helpers::generated,
+    btf_maps::{self, ArrayOfMaps},
     macros::{btf_map, btf_tracepoint, cgroup_sock_addr, fentry, fexit, map},
-    maps::{HashMap, LruHashMap},
+    maps::{Array, HashMap},
     programs::{BtfTracePointContext, FEntryContext, FExitContext, SockAddrContext},
 };
-use netflume_ebpf::{ABSENT, ConnectionRecord, UdpFlow, UdpKey, counter, phase, role};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use netflume_ebpf::{ABSENT, UdpFlow, UdpKey, UdpTotals, counter, role};
+use zerocopy::FromZeros;
 
+use self::{
+    datagrams::Batch,
+    peer::{Peer, V4_UNSPECIFIED},
+};
 use crate::{
-    access::{self, Ptr, current_owner, offset, setting},
+    access::{self, Ptr, current_owner, current_tgid, offset, setting},
     maps, scope,
     shared::{Shared, field},
     tcp,
@@ -29,108 +37,31 @@ const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const IPPROTO_UDP: u16 = 17;
 const MSG_PEEK: u32 = 2;
+const MSG_ERRQUEUE: u32 = 0x2000;
 /// `sk_userlocks`: the process chose the port (include/net/sock.h).
-const SOCK_BINDPORT_LOCK: u8 = 8;
-/// The last eight bytes of `::ffff:0.0.0.0`, memory order.
-const V4_UNSPECIFIED: u64 = 0xffff_0000;
+const SOCK_BINDPORT_LOCK: u64 = 8;
+/// `sk_shutdown`: nothing more is to be received (include/net/sock.h).
+const RCV_SHUTDOWN: u8 = 1;
+/// `task_struct::flags`: a kernel thread (include/linux/sched.h).
+const PF_KTHREAD: u32 = 0x0020_0000;
+/// Of an IPv6 address in a message (`SIN6_LEN_RFC2133`).
+const SIN6_LENGTH_MIN: u32 = 24;
 /// Let the system call go on.
 const ALLOW: i32 = 1;
 
-/// What each socket exchanged with each peer.
+/// What each socket exchanged with each peer in an interval. User space removes the entries of an interval only when no program
+/// counts in them any more: it begins the next one ([`netflume_ebpf::Control::udp_epoch`]), waits ([`GRACE`]), reads, removes.
 #[map]
 pub static UDP_FLOWS: HashMap<UdpKey, UdpFlow> =
-    HashMap::with_max_entries(32_768, maps::BPF_F_NO_PREALLOC);
+    HashMap::with_max_entries(65_536, maps::BPF_F_NO_PREALLOC);
 
-/// The peer that a cgroup hook saw, until the call that it belongs to ends: one place in each socket …
-#[btf_map]
-static SLOTS: SkStorage<Slot> = SkStorage::new();
-
-/// … and these for threads that find it taken by another.
+/// What had no room there.
 #[map]
-static PENDING: LruHashMap<u64, Slot> = LruHashMap::with_max_entries(1024, 0);
+pub static UDP_OVERFLOW: Array<UdpTotals> = Array::with_max_entries(1, 0);
 
-/// A peer, and the thread (thread and process id) whose call it belongs to; zero: free.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct Slot {
-    thread: u64,
-    peer: Peer,
-}
-
-/// An address and port, in words so that they compare fast.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct Peer {
-    /// The address in memory order, v4-mapped for IPv4.
-    address: [u64; 2],
-    /// Host byte order.
-    port: u64,
-}
-
-/// The head of a `sockaddr_in` or `sockaddr_in6`.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct SocketAddress {
-    family: u16,
-    port_be: u16,
-    /// IPv4 address, or IPv6 flow label.
-    v4: [u8; 4],
-    v6: [u64; 2],
-}
-
-impl Peer {
-    /// Nothing told.
-    const UNKNOWN: Self = Self {
-        address: [0; 2],
-        port: 0,
-    };
-
-    #[inline(always)]
-    fn v4(address: u32, port_be: u16) -> Self {
-        // Memory order: ten zero bytes, ff ff, the address.
-        let low = (u64::from(address) << 32) | V4_UNSPECIFIED;
-        Self {
-            address: [0, low],
-            port: u64::from(u16::from_be(port_be)),
-        }
-    }
-
-    #[inline(always)]
-    fn v6(address: [u64; 2], port_be: u16) -> Self {
-        Self {
-            address,
-            port: u64::from(u16::from_be(port_be)),
-        }
-    }
-
-    #[inline(always)]
-    fn from_socket_address(from: &SocketAddress) -> Self {
-        match from.family {
-            AF_INET => Self::v4(u32::from_ne_bytes(from.v4), from.port_be),
-            AF_INET6 => Self::v6(from.v6, from.port_be),
-            _ => Self::UNKNOWN,
-        }
-    }
-
-    /// Whom the socket is connected to; port zero: nobody.
-    #[inline(always)]
-    fn connected(sk: Ptr) -> Self {
-        let port_be: u16 = sk.load(offset!(sock_dport));
-        if port_be == 0 {
-            Self::UNKNOWN
-        } else if sk.load::<u16>(offset!(sock_family)) == AF_INET {
-            Self::v4(sk.load(offset!(sock_daddr)), port_be)
-        } else {
-            Self::v6(sk.load(offset!(sock_v6_daddr)), port_be)
-        }
-    }
-
-    /// A number that is this peer's alone for IPv4, and very likely for IPv6; [`UdpFlow`] has the peer in full.
-    #[inline(always)]
-    fn fold(self) -> u64 {
-        self.address[0].wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ self.address[1] ^ self.port
-    }
-}
+/// No program uses it: who writes to a map of maps waits in the kernel until every running program is done.
+#[btf_map]
+static GRACE: ArrayOfMaps<btf_maps::Array<u64, 1>, 1> = ArrayOfMaps::new();
 
 /// Which way the bytes went.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,11 +70,21 @@ enum Way {
     Received,
 }
 
+/// What one call moved.
+struct Moved {
+    peer: Peer,
+    /// Which of the socket's addresses the datagram was sent to.
+    local: Peer,
+    bytes: u64,
+    datagrams: u64,
+    way: Way,
+}
+
 /// `udp_sendmsg(sk, msg, len)`, net/ipv4/udp.c; IPv4 destinations of IPv6 sockets pass here too.
 #[fexit(function = "udp_sendmsg")]
 pub fn udp_sendmsg(ctx: FExitContext) -> i32 {
     let sk = Ptr::new(ctx.arg(0));
-    sent_by_message(sk, Ptr::new(ctx.arg(1)), ctx.arg(3), false);
+    sent_by_message(sk, Ptr::new(ctx.arg(1)), ctx.arg(3));
     0
 }
 
@@ -151,39 +92,55 @@ pub fn udp_sendmsg(ctx: FExitContext) -> i32 {
 #[fexit(function = "udpv6_sendmsg")]
 pub fn udpv6_sendmsg(ctx: FExitContext) -> i32 {
     let sk = Ptr::new(ctx.arg(0));
-    sent_by_message(sk, Ptr::new(ctx.arg(1)), ctx.arg(3), true);
+    let message = Ptr::new(ctx.arg(1));
+    // A message for an IPv4 address was handed to `udp_sendmsg`, which counted it. Its address was then on the stack of a function
+    // that has returned: only the length tells.
+    let to_v4 = if message.load::<u64>(offset!(msghdr_name)) == 0 {
+        Peer::connected(sk).is_v4()
+    } else {
+        message.load::<u32>(offset!(msghdr_namelen)) < SIN6_LENGTH_MIN
+            || Peer::of_message(message).is_v4()
+    };
+    if !to_v4 {
+        sent_by_message(sk, message, ctx.arg(3));
+    }
     0
 }
 
 #[inline(always)]
-fn sent_by_message(sk: Ptr, message: Ptr, result: i32, v6: bool) {
-    if result < 0 {
+fn sent_by_message(sk: Ptr, message: Ptr, result: i32) {
+    if result < 0 || sk.load::<u16>(offset!(sock_protocol)) != IPPROTO_UDP {
         return;
     }
-    let name = message.follow(offset!(msghdr_name));
-    let peer = if name.is_null() {
+    if result == 0 && datagrams::is_probe(message.load(offset!(msghdr_flags))) {
+        return;
+    }
+    let mut peer = if message.load::<u64>(offset!(msghdr_name)) == 0 {
         Peer::connected(sk)
     } else {
-        let address: SocketAddress = name.read(0);
-        Peer::from_socket_address(&address)
+        Peer::of_message(message)
     };
-    if v6 && is_v4_mapped(&peer) {
-        // `udpv6_sendmsg` handed it to `udp_sendmsg`, which counted it.
-        return;
-    }
-    moved(sk, &peer, &Peer::UNKNOWN, result as u64, Way::Sent);
-}
-
-#[inline(always)]
-fn is_v4_mapped(peer: &Peer) -> bool {
-    peer.address[0] == 0 && u64::from(peer.address[1] as u32) == V4_UNSPECIFIED
+    let bytes = result as u64;
+    let batch = Batch::of_message(message);
+    let datagrams = datagrams::sent(sk, bytes, batch, &mut peer);
+    moved(
+        sk,
+        &Moved {
+            peer,
+            local: Peer::UNKNOWN,
+            bytes,
+            datagrams,
+            way: Way::Sent,
+        },
+    );
 }
 
 /// `skb_consume_udp(sk, skb, len)`, net/ipv4/udp.c: a receive call is done with a datagram; negative when it only peeked.
 #[fentry(function = "skb_consume_udp")]
 pub fn skb_consume_udp(ctx: FEntryContext) -> i32 {
     let length: i32 = ctx.arg(2);
-    if length < 0 {
+    let sk = Ptr::new(ctx.arg(0));
+    if length < 0 || sk.load::<u16>(offset!(sock_protocol)) != IPPROTO_UDP {
         return 0;
     }
     let skb = Ptr::new(ctx.arg(1));
@@ -206,12 +163,16 @@ pub fn skb_consume_udp(ctx: FEntryContext) -> i32 {
             Peer::v6(network.read(24), 0),
         )
     };
+    let bytes = length as u64;
     moved(
-        Ptr::new(ctx.arg(0)),
-        &from,
-        &to,
-        length as u64,
-        Way::Received,
+        sk,
+        &Moved {
+            peer: from,
+            local: to,
+            bytes,
+            datagrams: datagrams::in_packet(skb, head, bytes),
+            way: Way::Received,
+        },
     );
     0
 }
@@ -221,22 +182,44 @@ pub fn skb_consume_udp(ctx: FEntryContext) -> i32 {
 pub fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
     let sk = Ptr::argument(&ctx, 0);
     let result: i32 = ctx.arg(1);
-    if !is_udp(sk) || result < 0 {
+    if !is_udp(sk) {
+        return 0;
+    }
+    let mut hooked = Peer::UNKNOWN;
+    if hooks_on_send() {
+        // Whatever became of the call: what its hook left must not reach the next one.
+        peer::take(sk, peer::SENT, &mut hooked);
+    }
+    if result < 0 {
         return 0;
     }
     let mut peer = Peer::UNKNOWN;
-    if hooks_on_send() {
-        take_slot(sk, &mut peer);
-    } else {
-        named_by_call(&mut peer);
+    let mut batch = Batch::UNKNOWN;
+    let mut flags = 0;
+    datagrams::told_by_call(&mut peer, &mut batch, &mut flags);
+    if result == 0 && datagrams::is_probe(flags) {
+        return 0;
     }
-    if peer.port == 0 {
+    if hooked.port != 0 {
+        peer = hooked;
+    } else if peer.port == 0 {
         peer = Peer::connected(sk);
-        if peer.port == 0 {
-            maps::count(counter::UDP_PEER_UNKNOWN);
-        }
     }
-    moved(sk, &peer, &Peer::UNKNOWN, result as u64, Way::Sent);
+    let bytes = result as u64;
+    let datagrams = datagrams::sent(sk, bytes, batch, &mut peer);
+    if peer.port == 0 {
+        maps::count(counter::UDP_PEER_UNKNOWN);
+    }
+    moved(
+        sk,
+        &Moved {
+            peer,
+            local: Peer::UNKNOWN,
+            bytes,
+            datagrams,
+            way: Way::Sent,
+        },
+    );
     0
 }
 
@@ -246,14 +229,37 @@ pub fn sock_recv_length(ctx: BtfTracePointContext) -> i32 {
     let sk = Ptr::argument(&ctx, 0);
     let result: i32 = ctx.arg(1);
     let flags: u32 = ctx.arg(2);
-    if !is_udp(sk) || result < 0 || flags & MSG_PEEK != 0 {
+    if !is_udp(sk) {
         return 0;
     }
-    let mut peer = Peer::connected(sk);
-    if peer.port == 0 {
-        take_slot(sk, &mut peer);
+    // Whatever became of the call: what its hook left must not reach the next one.
+    let mut peer = Peer::UNKNOWN;
+    peer::take(sk, peer::RECEIVED, &mut peer);
+    // A look ahead, or something of the error queue: an ICMP error, a time stamp, a finished zero-copy send.
+    if result < 0 || flags & (MSG_PEEK | MSG_ERRQUEUE) != 0 {
+        return 0;
     }
-    moved(sk, &peer, &Peer::UNKNOWN, result as u64, Way::Received);
+    // The end of a socket that was shut down looks like an empty datagram.
+    if result == 0
+        && offset!(sock_shutdown) != ABSENT
+        && sk.load::<u8>(offset!(sock_shutdown)) & RCV_SHUTDOWN != 0
+    {
+        return 0;
+    }
+    if peer.port == 0 {
+        peer = Peer::connected(sk);
+    }
+    let bytes = result as u64;
+    moved(
+        sk,
+        &Moved {
+            peer,
+            local: Peer::UNKNOWN,
+            bytes,
+            datagrams: datagrams::received_by_call(bytes),
+            way: Way::Received,
+        },
+    );
     0
 }
 
@@ -262,28 +268,6 @@ fn is_udp(sk: Ptr) -> bool {
     let family: u16 = sk.load(offset!(sock_family));
     sk.load::<u16>(offset!(sock_protocol)) == IPPROTO_UDP
         && (family == AF_INET || family == AF_INET6)
-}
-
-/// The destination that the running system call names in its arguments.
-#[inline(always)]
-fn named_by_call(peer: &mut Peer) {
-    if offset!(regs_call) == ABSENT {
-        return;
-    }
-    let regs = access::current_registers();
-    let call: u64 = regs.load(offset!(regs_call));
-    let name = if call == setting!(call_sendto) {
-        regs.load::<u64>(offset!(regs_argument5))
-    } else if call == setting!(call_sendmsg) {
-        // struct user_msghdr begins with msg_name.
-        access::read_user(regs.load(offset!(regs_argument2)))
-    } else {
-        return;
-    };
-    if name != 0 {
-        let address: SocketAddress = access::read_user(name);
-        *peer = Peer::from_socket_address(&address);
-    }
 }
 
 /// User space attached `sendmsg4` and `sendmsg6`.
@@ -298,119 +282,64 @@ fn hooks_on_send() -> bool {
 /// Before an unconnected send; IPv4.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn udp_sendmsg4(ctx: SockAddrContext) -> i32 {
-    keep_v4(&ctx)
+    peer::keep(&ctx, peer::SENT, &peer::of_hook4(&ctx));
+    ALLOW
 }
 
 /// Before an unconnected send; IPv6.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn udp_sendmsg6(ctx: SockAddrContext) -> i32 {
-    keep_v6(&ctx)
+    peer::keep(&ctx, peer::SENT, &peer::of_hook6(&ctx));
+    ALLOW
 }
 
 /// After a receive that asks for the sender; IPv4.
 #[cgroup_sock_addr(recvmsg4)]
 pub fn udp_recvmsg4(ctx: SockAddrContext) -> i32 {
-    keep_v4(&ctx)
+    peer::keep(&ctx, peer::RECEIVED, &peer::of_hook4(&ctx));
+    ALLOW
 }
 
 /// After a receive that asks for the sender; IPv6.
 #[cgroup_sock_addr(recvmsg6)]
 pub fn udp_recvmsg6(ctx: SockAddrContext) -> i32 {
-    keep_v6(&ctx)
-}
-
-#[inline(always)]
-fn keep_v4(ctx: &SockAddrContext) -> i32 {
-    let (address, port_be) = access::hook_address4(ctx);
-    keep(ctx, &Peer::v4(address, port_be));
+    peer::keep(&ctx, peer::RECEIVED, &peer::of_hook6(&ctx));
     ALLOW
-}
-
-#[inline(always)]
-fn keep_v6(ctx: &SockAddrContext) -> i32 {
-    let ([a, b, c, d], port_be) = access::hook_address6(ctx);
-    let word = |low: u32, high: u32| u64::from(low) | (u64::from(high) << 32);
-    keep(ctx, &Peer::v6([word(a, b), word(c, d)], port_be));
-    ALLOW
-}
-
-/// Keeps the peer for the end of the running thread's call.
-#[inline(always)]
-fn keep(ctx: &SockAddrContext, peer: &Peer) {
-    let thread = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-    // SAFETY: the verifier knows the socket of the context.
-    let slot = unsafe { SLOTS.get_or_insert_ptr_mut(ctx, None) };
-    if !slot.is_null() {
-        // SAFETY: a map value, which lives as long as the socket. Another thread may write at the same time: it then fails the
-        // comparison of `thread` when it takes, and that call is counted without a peer.
-        let slot = unsafe { Shared::new(slot) };
-        let holder = field!(slot.thread);
-        if holder.get() == 0 || holder.get() == thread {
-            field!(slot.peer).store(peer);
-            holder.set(thread);
-            return;
-        }
-    }
-    let slot = Slot {
-        thread,
-        peer: *peer,
-    };
-    let _ = PENDING.insert(thread, slot, 0);
-}
-
-/// Takes what the hook kept for the running thread.
-#[inline(always)]
-fn take_slot(sk: Ptr, peer: &mut Peer) {
-    let thread = aya_ebpf::helpers::bpf_get_current_pid_tgid();
-    // SAFETY: `sk` is the tracepoint's own argument, a socket to the verifier; null comes back where it has no slot.
-    let slot = unsafe {
-        generated::bpf_sk_storage_get(
-            (&raw const SLOTS).cast_mut().cast(),
-            sk.as_argument(),
-            core::ptr::null_mut(),
-            0,
-        )
-        .cast::<Slot>()
-    };
-    if !slot.is_null() {
-        // SAFETY: a map value, which lives as long as the socket.
-        let slot = unsafe { Shared::new(slot) };
-        if field!(slot.thread).get() == thread {
-            *peer = field!(slot.peer).load();
-            field!(slot.thread).set(0);
-            return;
-        }
-    }
-    if let Some(pending) = PENDING.get_ptr_mut(thread) {
-        // SAFETY: a map value.
-        let pending = unsafe { Shared::new(pending) };
-        *peer = field!(pending.peer).load();
-        let _ = PENDING.remove(thread);
-    }
 }
 
 /// Books one call.
 #[inline(always)]
-fn moved(sk: Ptr, peer: &Peer, local: &Peer, bytes: u64, way: Way) {
+fn moved(sk: Ptr, call: &Moved) {
+    let Some(control) = maps::control() else {
+        return;
+    };
+    let mut peer = call.peer;
+    let local_port: u16 = sk.load(offset!(sock_num));
+    if peer.port >= setting!(udp_merge_from) && u64::from(local_port) < peer.port && chose_port(sk)
+    {
+        // A server's clients that differ only in the port.
+        peer.port = 0;
+    }
     let key = UdpKey {
         socket: sk.address(),
+        inode: inode(sk),
+        process: current_tgid() | field!(control.udp_epoch).get() << UdpKey::EPOCH_SHIFT,
         peer: peer.fold(),
     };
-    let local_port: u16 = sk.load(offset!(sock_num));
     if let Some(flow) = flow(&key) {
-        if field!(flow.local_port).get() == local_port && is_with(flow, peer) {
-            add(flow, bytes, way);
-            return;
+        if is_with(flow, &peer) {
+            add(flow, call);
+        } else {
+            // Two IPv6 peers with one number.
+            overflow(call);
         }
-        // The kernel gave the socket's memory to a new one: the old one's totals are final.
-        tell_end(&flow.load());
-        let _ = UDP_FLOWS.remove(key);
+        return;
     }
     if !scope::contains(sk) {
         return;
     }
     let mut new = UdpFlow::new_zeroed();
-    begin(sk, peer, local, local_port, way, &mut new);
+    begin(sk, &peer, call, local_port, &mut new);
     if setting!(skip_loopback) != 0 && tcp::is_loopback(&zerocopy::transmute!(new.peer_address)) {
         return;
     }
@@ -418,18 +347,26 @@ fn moved(sk: Ptr, peer: &Peer, local: &Peer, bytes: u64, way: Way) {
     if let Err(error) = UDP_FLOWS.insert(key, new, u64::from(maps::BPF_NOEXIST))
         && error != -maps::EEXIST
     {
-        maps::count(counter::UDP_FULL);
+        if new.excluded == 0 {
+            overflow(call);
+        }
         return;
     }
-    if let Some(flow) = flow(&key) {
-        add(flow, bytes, way);
+    match flow(&key) {
+        Some(flow) => add(flow, call),
+        None => overflow(call),
     }
 }
 
 #[inline(always)]
-fn begin(sk: Ptr, peer: &Peer, local: &Peer, local_port: u16, way: Way, flow: &mut UdpFlow) {
-    flow.socket = sk.address();
-    current_owner(&mut flow.owner);
+fn begin(sk: Ptr, peer: &Peer, call: &Moved, local_port: u16, flow: &mut UdpFlow) {
+    let task_flags: u32 = Ptr::current_task().read(offset!(task_flags));
+    if task_flags & PF_KTHREAD == 0 {
+        current_owner(&mut flow.owner);
+    } else {
+        // The kernel's own socket: no process has it.
+        tcp::creator(sk, &mut flow.owner);
+    }
     flow.excluded = u8::from(tcp::is_own(flow.owner.pid));
     flow.first_boot_ns = access::boot_ns();
     flow.peer_address = peer.address;
@@ -447,25 +384,40 @@ fn begin(sk: Ptr, peer: &Peer, local: &Peer, local_port: u16, way: Way, flow: &m
     let [high, low] = flow.local_address;
     if high == 0 && (low == 0 || low == V4_UNSPECIFIED) {
         // Bound to all addresses: the datagram knows which one it was sent to.
-        flow.local_address = local.address;
+        flow.local_address = call.local.address;
     }
-    flow.role = role_of(sk, flow, way);
+    flow.role = role_of(sk, local_port, call);
 }
 
 /// A port that the kernel chose is a client's. A chosen one is a server's when it receives first; when it sends first, the
 /// smaller port is the service's.
 #[inline(always)]
-fn role_of(sk: Ptr, flow: &UdpFlow, way: Way) -> u8 {
-    let chosen = if offset!(sock_userlocks) == ABSENT {
-        way == Way::Received
-    } else {
-        sk.read::<u8>(offset!(sock_userlocks)) & SOCK_BINDPORT_LOCK != 0
-    };
-    if chosen && (way == Way::Received || flow.local_port < flow.peer_port) {
+fn role_of(sk: Ptr, local_port: u16, call: &Moved) -> u8 {
+    let received = call.way == Way::Received;
+    if chose_port(sk) && (received || u64::from(local_port) < call.peer.port) {
         role::SERVER
     } else {
         role::CLIENT
     }
+}
+
+/// The process chose the port.
+#[inline(always)]
+fn chose_port(sk: Ptr) -> bool {
+    offset!(sock_userlocks) != ABSENT
+        && u64::from(sk.load::<u8>(offset!(sock_userlocks))) >> setting!(userlocks_shift)
+            & SOCK_BINDPORT_LOCK
+            != 0
+}
+
+/// Number of the socket's inode; the kernel counts them up, and only 2³² sockets later does it come to the same one.
+#[inline(always)]
+fn inode(sk: Ptr) -> u32 {
+    // Each step is a pointer whose type the kernel knows.
+    let socket = Ptr::new(sk.load(offset!(sock_socket)));
+    let file = Ptr::new(socket.load(offset!(socket_file)));
+    let inode = Ptr::new(file.load(offset!(file_inode)));
+    inode.load::<u64>(offset!(inode_number)) as u32
 }
 
 #[inline(always)]
@@ -484,27 +436,36 @@ fn is_with(flow: Shared<UdpFlow>, peer: &Peer) -> bool {
 }
 
 #[inline(always)]
-fn add(flow: Shared<UdpFlow>, bytes: u64, way: Way) {
-    match way {
+fn add(flow: Shared<UdpFlow>, call: &Moved) {
+    match call.way {
         Way::Sent => {
-            field!(flow.bytes_sent).add(bytes);
-            field!(flow.packets_sent).add(1);
+            field!(flow.bytes_sent).add(call.bytes);
+            field!(flow.packets_sent).add(call.datagrams);
         }
         Way::Received => {
-            field!(flow.bytes_received).add(bytes);
-            field!(flow.packets_received).add(1);
+            field!(flow.bytes_received).add(call.bytes);
+            field!(flow.packets_received).add(call.datagrams);
         }
     }
 }
 
-/// The last word on a flow whose socket is gone.
+/// Books a call that has no place of its own.
 #[inline(always)]
-fn tell_end(flow: &UdpFlow) {
-    if flow.excluded != 0 {
+fn overflow(call: &Moved) {
+    maps::count(counter::UDP_FULL);
+    let Some(totals) = UDP_OVERFLOW.get_ptr_mut(0) else {
         return;
-    }
-    if let Some(record) = maps::reserve::<ConnectionRecord>() {
-        *record = flow.record(phase::CLOSED, access::boot_ns());
-        maps::send(record);
+    };
+    // SAFETY: a map value.
+    let totals = unsafe { Shared::new(totals) };
+    match call.way {
+        Way::Sent => {
+            field!(totals.bytes_sent).add(call.bytes);
+            field!(totals.packets_sent).add(call.datagrams);
+        }
+        Way::Received => {
+            field!(totals.bytes_received).add(call.bytes);
+            field!(totals.packets_received).add(call.datagrams);
+        }
     }
 }

@@ -6,7 +6,7 @@ use netflume_core::model::netflow::Phase;
 
 use crate::support::{Pair, Watch, options, pair};
 
-fn dropped(watch: &Watch, reason: Reason) -> u64 {
+pub(crate) fn dropped(watch: &Watch, reason: Reason) -> u64 {
     let books = watch.books();
     books
         .dropped

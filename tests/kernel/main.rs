@@ -19,3 +19,5 @@ mod scope;
 mod support;
 mod tcp;
 mod udp;
+mod udp_calls;
+mod udp_flows;

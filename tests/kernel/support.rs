@@ -10,7 +10,9 @@ use netflume::receivers::ebpf::source::{KernelOptions, KernelSource};
 use netflume_core::decode::kernel::decode;
 use netflume_core::ledger::{Entry, Ledger, Stage};
 use netflume_core::model::batch::Batch;
-use netflume_core::model::netflow::{ConnectionState, Endpoint, KernelEvent, Listener, Phase};
+use netflume_core::model::netflow::{
+    ConnectionState, Endpoint, KernelEvent, Listener, Overflow, Phase,
+};
 
 /// A running source, and everything that it has said so far.
 pub(crate) struct Watch {
@@ -18,6 +20,7 @@ pub(crate) struct Watch {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) connections: Vec<ConnectionState>,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) overflows: Vec<Overflow>,
 }
 
 impl Watch {
@@ -36,6 +39,7 @@ impl Watch {
             ledger,
             connections: Vec::new(),
             listeners: Vec::new(),
+            overflows: Vec::new(),
         }
     }
 
@@ -58,6 +62,7 @@ impl Watch {
             decode(&batch.bytes, |event| match event.unwrap() {
                 KernelEvent::Connection(state) => self.connections.push(state),
                 KernelEvent::Listener(listener) => self.listeners.push(listener),
+                KernelEvent::Overflow(overflow) => self.overflows.push(overflow),
             });
         }
     }

@@ -10,7 +10,7 @@ use netflume_core::model::netflow::{ConnectionState, Endpoint, Role, Transport};
 use crate::support::Watch;
 
 /// The newest word on the exchange of the socket bound to `local` with `peer`; a socket bound to all addresses has no local one.
-fn last(watch: &Watch, local: SocketAddr, peer: SocketAddr) -> ConnectionState {
+pub(crate) fn last(watch: &Watch, local: SocketAddr, peer: SocketAddr) -> ConnectionState {
     let peer = Endpoint::from(peer);
     let found = watch
         .connections
@@ -35,7 +35,7 @@ fn counts(state: &ConnectionState) -> (u64, u64, u64, u64) {
 
 #[test]
 #[ignore = "needs root and a BTF kernel"]
-fn connected_sockets_are_counted_per_call_and_byte() {
+fn connected_sockets_are_counted_to_the_datagram_and_byte() {
     let mut watch = Watch::start();
     println!("{}", watch.source.report());
     for address in ["127.0.0.1:0", "[::1]:0"] {
@@ -171,7 +171,7 @@ fn sendmsg(socket: &UdpSocket, payload: &[u8], to: SocketAddr) -> isize {
 }
 
 /// Two datagrams to two peers in one `sendmmsg`.
-fn sendmmsg(socket: &UdpSocket, payloads: [&[u8]; 2], to: [SocketAddr; 2]) -> i32 {
+pub(crate) fn sendmmsg(socket: &UdpSocket, payloads: [&[u8]; 2], to: [SocketAddr; 2]) -> i32 {
     let iovs = payloads.map(IoSlice::new);
     // SAFETY: plain data; all pointers live until the call returns.
     unsafe {

@@ -183,7 +183,7 @@ fn benches(c: &mut Criterion) {
                     phase: Phase::Closed,
                     ..*state
                 }),
-                KernelEvent::Listener(_) => *event,
+                KernelEvent::Listener(_) | KernelEvent::Overflow(_) => *event,
             })
             .collect();
         b.iter_batched_ref(

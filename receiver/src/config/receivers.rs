@@ -92,6 +92,12 @@ pub const ROWS: &[Row] = &[
         "Connections that are followed; those beyond are counted, and told when they close. Memory is taken as they come.",
     ),
     Row::value(
+        "receivers.ebpf.max_udp_flows",
+        Limits::Count(1024, 4_194_304),
+        |c| &mut ebpf(c).kernel.max_udp_flows,
+        "Pairs of UDP socket and peer that are counted in one interval; beyond them one overflow record keeps the totals. Memory is taken as they come.",
+    ),
+    Row::value(
         "receivers.ebpf.ring_size",
         Limits::Size(4 << 10, 64 << 20),
         |c| &mut ebpf(c).kernel.ring_bytes,

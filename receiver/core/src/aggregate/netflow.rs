@@ -22,6 +22,7 @@ mod connection;
 mod flows;
 mod listeners;
 mod owners;
+mod sums;
 
 use std::sync::Arc;
 
@@ -174,6 +175,10 @@ impl FlowTable {
                 } else {
                     self.counts.full += 1;
                 }
+            }
+            KernelEvent::Overflow(overflow) => {
+                self.counts.passed += 1;
+                self.flows.add_overflow(overflow);
             }
         }
     }

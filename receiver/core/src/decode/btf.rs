@@ -124,6 +124,13 @@ impl<'a> Btf<'a> {
     /// looked through. `None`: no such member, or one that does not start at a byte.
     #[must_use]
     pub fn offset(&self, structure: &str, path: &str) -> Option<u32> {
+        let bits = self.bit_offset(structure, path)?;
+        bits.is_multiple_of(8).then_some(bits / 8)
+    }
+
+    /// Offset of a member in bits: of a bit field, its lowest one (on little-endian machines).
+    #[must_use]
+    pub fn bit_offset(&self, structure: &str, path: &str) -> Option<u32> {
         let mut id = *self.structures.get(structure.as_bytes())?;
         let mut bits = 0_u32;
         let mut steps = MAX_STEPS;
@@ -133,7 +140,7 @@ impl<'a> Btf<'a> {
             bits = bits.checked_add(offset)?;
             id = member;
         }
-        bits.is_multiple_of(8).then_some(bits / 8)
+        Some(bits)
     }
 
     /// Whether there is a typedef or function of this name.

@@ -4,14 +4,15 @@
 //! beyond is skipped.
 
 use netflume_ebpf::{
-    ConnectionRecord, Header, ListenerRecord, MAX_RECORD_BYTES, OwnerRecord, kind, phase, role,
-    transport,
+    ConnectionRecord, Header, ListenerRecord, MAX_RECORD_BYTES, OverflowRecord, OwnerRecord, kind,
+    phase, role, transport,
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
 
 use crate::model::netflow::{
-    ConnectError, ConnectionState, Endpoint, KernelEvent, Listener, Owner, Phase, Role, Transport,
+    ConnectError, ConnectionState, Endpoint, KernelEvent, Listener, Overflow, Owner, Phase, Role,
+    Transport,
 };
 
 /// Why a record is no event.
@@ -132,6 +133,7 @@ fn event(record: Record<'_>) -> Result<KernelEvent, DecodeError> {
     match record.kind {
         kind::CONNECTION => connection(&read(record)?).map(KernelEvent::Connection),
         kind::LISTENER => listener(&read(record)?).map(KernelEvent::Listener),
+        kind::OVERFLOW => overflow(&read(record)?).map(KernelEvent::Overflow),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -196,6 +198,16 @@ fn listener(record: &ListenerRecord) -> Result<Listener, DecodeError> {
         },
         owner: owner(&record.owner),
         listening: record.listening != 0,
+    })
+}
+
+fn overflow(record: &OverflowRecord) -> Result<Overflow, DecodeError> {
+    Ok(Overflow {
+        transport: transport_of(record.transport)?,
+        bytes_sent: record.bytes_sent,
+        bytes_received: record.bytes_received,
+        packets_sent: record.packets_sent,
+        packets_received: record.packets_received,
     })
 }
 
@@ -282,6 +294,34 @@ mod tests {
         assert_eq!(
             (state.phase, state.role, state.error),
             (Phase::Failed, Role::Client, Some(ConnectError::Refused))
+        );
+    }
+
+    #[test]
+    fn an_overflow_keeps_every_field() {
+        let record = OverflowRecord {
+            header: Header {
+                size: u16::try_from(size_of::<OverflowRecord>()).unwrap(),
+                kind: kind::OVERFLOW,
+                ..Header::default()
+            },
+            bytes_sent: 1,
+            bytes_received: 2,
+            packets_sent: 3,
+            packets_received: 4,
+            transport: transport::UDP,
+            reserved: [0; 7],
+        };
+        let expected = Overflow {
+            transport: Transport::Udp,
+            bytes_sent: 1,
+            bytes_received: 2,
+            packets_sent: 3,
+            packets_received: 4,
+        };
+        assert_eq!(
+            all(record.as_bytes()),
+            [Ok(KernelEvent::Overflow(expected))]
         );
     }
 

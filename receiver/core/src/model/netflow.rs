@@ -217,6 +217,21 @@ pub struct Listener {
     pub listening: bool,
 }
 
+/// What exchanges moved that had no room of their own in the kernel, since the event before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overflow {
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// Payload bytes sent.
+    pub bytes_sent: u64,
+    /// Payload bytes received.
+    pub bytes_received: u64,
+    /// Datagrams sent.
+    pub packets_sent: u64,
+    /// Datagrams received.
+    pub packets_received: u64,
+}
+
 /// What the kernel source hands to the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
@@ -224,6 +239,8 @@ pub enum KernelEvent {
     Connection(ConnectionState),
     /// A listening socket was seen, or went away.
     Listener(Listener),
+    /// Exchanges without room of their own moved something.
+    Overflow(Overflow),
 }
 
 /// Seen from the local end: who started it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use netflume_core::aggregate::netflow::Options;
+use netflume_core::aggregate::netflow::{GroupBy, Options};
 
 use crate::directories::process;
 
@@ -40,6 +40,8 @@ impl EbpfOptions {
         KernelOptions {
             // The kernel takes only powers of two.
             ring_bytes: self.kernel.ring_bytes.next_power_of_two(),
+            merge_udp_clients_from: (self.table.group_by == GroupBy::Service)
+                .then_some(self.table.mask_ports_from),
             ..self.kernel.clone()
         }
     }
@@ -92,9 +94,11 @@ pub struct KernelOptions {
     /// Open TCP connections whose owner and opening time the kernel remembers; beyond it they are still counted, but told without
     /// these two. Memory is taken as they come, about 140 bytes each. Default: 131,072.
     pub max_connections: u32,
-    /// Pairs of UDP socket and peer that are counted at a time; calls of others are dropped, counted. About 220 bytes each. Default:
-    /// 32,768.
+    /// Pairs of UDP socket and peer that are counted in one interval; those beyond are counted together. About 220 bytes each, and
+    /// twice that many while an interval ends. Default: 32,768.
     pub max_udp_flows: u32,
+    /// Clients of a UDP server that differ only in their port, if it is not below this, are one pair. Default: none are.
+    pub merge_udp_clients_from: Option<u16>,
     /// Size of the ring that carries records of ended connections; a power of two of at least one page. Default: 1 MiB, which
     /// holds 5,800 records: servers with thousands of connections end at once.
     pub ring_bytes: u32,
@@ -114,6 +118,7 @@ impl Default for KernelOptions {
             scope: Scope::Host,
             max_connections: 131_072,
             max_udp_flows: 32_768,
+            merge_udp_clients_from: None,
             ring_bytes: 1024 * 1024,
             pass: Pass::Auto,
             exclude_own: true,

@@ -77,6 +77,9 @@ pub struct KernelSource {
     counters: PerCpuArray<MapData, u64>,
     booked: [u64; counter::COUNT as usize],
     missed: missed::Missed,
+    /// A full map was reported.
+    full: bool,
+    max_udp_flows: u32,
     udp: Option<udp::Udp>,
     passes: pass::Passes,
     pass: u32,
@@ -108,6 +111,8 @@ impl KernelSource {
             counters: loaded.counters,
             booked: [0; counter::COUNT as usize],
             missed: missed::Missed::default(),
+            full: false,
+            max_udp_flows: options.max_udp_flows,
             udp: loaded.udp,
             passes: loaded.passes,
             pass: 0,
@@ -117,6 +122,7 @@ impl KernelSource {
             ledger,
         };
         // Marks our own sockets that are older than the hooks, so that no later pass tells them or their other end.
+        source.write_control()?;
         source.pass(&mut Vec::new())?;
         give_memory_back();
         Ok(source)
@@ -143,9 +149,15 @@ impl KernelSource {
     pub fn collect(&mut self, batches: &mut Vec<Batch>) -> Result<(), SourceError> {
         self.drain(batches);
         let mut found = Vec::with_capacity(self.last_pass_bytes);
-        let result = self.pass(&mut found);
-        if let Some(udp) = &mut self.udp {
-            let count = udp.read(clock::now().boot_ns, &mut found);
+        self.words.udp_epoch ^= 1;
+        let result = self.write_control();
+        // Where the programs do not know of the new interval, they still count in the old one.
+        let begun = result.is_ok();
+        let result = result.and_then(|()| self.pass(&mut found));
+        if !begun {
+            self.words.udp_epoch ^= 1;
+        } else if let Some(udp) = &mut self.udp {
+            let count = udp.read(self.words.udp_epoch ^ 1, clock::now().boot_ns, &mut found);
             self.ledger.received(Stage::Kernel, count);
             self.ledger.passed(Stage::Kernel, count);
         }
@@ -169,8 +181,6 @@ impl KernelSource {
 
     /// One iterator pass: appends a record for each open connection and listener.
     fn pass(&mut self, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
-        self.pass = self.pass.wrapping_add(1).max(1);
-        self.write_control()?;
         let before = bytes.len();
         let result = self.passes.run(&mut self.ebpf, bytes);
         let count = records(bytes.get(before..).unwrap_or_default()).count() as u64;
@@ -179,7 +189,9 @@ impl KernelSource {
         result
     }
 
+    /// Begins the next pass and tells the programs what they need to know.
     fn write_control(&mut self) -> Result<(), SourceError> {
+        self.pass = self.pass.wrapping_add(1).max(1);
         self.words.pass = self.pass;
         self.words.udp_send_hooks = self
             .udp
@@ -230,10 +242,23 @@ impl KernelSource {
             grown[slot] = std::mem::replace(booked, total).abs_diff(total);
         }
         let of = |slot: u32| grown[slot as usize];
-        let refused = of(counter::CONNECTIONS_FULL) + of(counter::UDP_FULL);
+        let refused = of(counter::CONNECTIONS_FULL);
+        let overflowed = of(counter::UDP_FULL);
+        if overflowed > 0 && !self.full {
+            self.full = true;
+            tracing::warn!(
+                "receivers.ebpf: more than {} pairs of UDP socket and peer in one interval; those beyond are counted together in an \
+                 overflow record. receivers.ebpf.max_udp_flows raises the limit. Reported once",
+                self.max_udp_flows
+            );
+        }
         let missed = self.missed.grown(&self.ebpf);
+        self.ledger.received(
+            Stage::Kernel,
+            of(counter::RING_FULL) + refused + overflowed + missed,
+        );
         self.ledger
-            .received(Stage::Kernel, of(counter::RING_FULL) + refused + missed);
+            .dropped(Stage::Kernel, Reason::TableFull, overflowed);
         self.ledger.dropped(Stage::Kernel, Reason::Nested, missed);
         self.ledger
             .dropped(Stage::Kernel, Reason::RingFull, of(counter::RING_FULL));

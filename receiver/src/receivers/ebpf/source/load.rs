@@ -40,13 +40,9 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
     let mut report = probe(options);
     probe::require_rights(&report)?;
     raise_memory_limit();
-    let (offsets, sock_from_file) = resolve_offsets()?;
-    let offsets = offsets.words();
-    let settings = Settings {
-        sock_from_file: u64::from(sock_from_file),
-        ..settings(options)?
-    }
-    .words();
+    let mut settings = settings(options)?;
+    let offsets = resolve_offsets(&mut settings)?.words();
+    let settings = settings.words();
     let no_btf = |reason: String| SourceError::NoBtf {
         path: probe::BTF_PATH,
         reason,
@@ -57,7 +53,8 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
         .override_global("OFFSETS", offsets.as_slice(), true)
         .override_global("SETTINGS", settings.as_slice(), true)
         .map_max_entries("CONNECTIONS", options.max_connections.max(1))
-        .map_max_entries("UDP_FLOWS", options.max_udp_flows.max(1))
+        // Those of the interval that ends are still there when the next one begins.
+        .map_max_entries("UDP_FLOWS", options.max_udp_flows.max(1).saturating_mul(2))
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
         .map_err(|e| SourceError::Load {
@@ -84,7 +81,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
         }
     }
     let udp = if options.udp {
-        udp::attach(&mut ebpf, &kernel_types, &mut report)?
+        udp::attach(&mut ebpf, &kernel_types, options.max_udp_flows, &mut report)?
     } else {
         None
     };
@@ -240,8 +237,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The offsets, and whether the helper that gives a file's socket is there.
-fn resolve_offsets() -> Result<(Offsets, bool), SourceError> {
+/// The offsets, and in the settings what else the kernel's types show.
+fn resolve_offsets(settings: &mut Settings) -> Result<Offsets, SourceError> {
     let no_btf = |reason: String| SourceError::NoBtf {
         path: probe::BTF_PATH,
         reason,
@@ -258,10 +255,14 @@ fn resolve_offsets() -> Result<(Offsets, bool), SourceError> {
         })
     });
     if missing.is_empty() {
-        Ok((
-            Offsets::from_words(words),
-            btf.has(Kind::Func, "bpf_sock_from_file"),
-        ))
+        let mut offsets = Offsets::from_words(words);
+        settings.sock_from_file = u64::from(btf.has(Kind::Func, "bpf_sock_from_file"));
+        if let Some(bits) = btf.bit_offset("sock", "sk_userlocks") {
+            // A byte of its own from 6.3 on, before that four bits of one.
+            offsets.sock_userlocks = bits / 8;
+            settings.userlocks_shift = u64::from(bits % 8);
+        }
+        Ok(offsets)
     } else {
         Err(SourceError::Unsupported(format!(
             "fields {}",
@@ -281,9 +282,12 @@ fn settings(options: &KernelOptions) -> Result<Settings, SourceError> {
         tcp: u64::from(options.tcp),
         udp: u64::from(options.udp),
         sock_from_file: 0,
+        userlocks_shift: 0,
         wakeup_bytes: u64::from(options.ring_bytes / 4),
         call_sendto: libc::SYS_sendto.unsigned_abs(),
         call_sendmsg: libc::SYS_sendmsg.unsigned_abs(),
+        call_recvmsg: libc::SYS_recvmsg.unsigned_abs(),
+        udp_merge_from: options.merge_udp_clients_from.map_or(u64::MAX, u64::from),
     })
 }
 

@@ -1,19 +1,21 @@
 //! UDP: the hooks that this kernel offers, attached; the map of flows, read.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 
-use aya::maps::{HashMap as KernelMap, MapData};
+use aya::maps::{Array, ArrayOfMaps, HashMap as KernelMap, MapData, MapError};
 use aya::programs::links::CgroupAttachMode;
 use aya::programs::{BtfTracePoint, CgroupSockAddr, FEntry, FExit, Program, ProgramError};
 use aya::{Btf, Ebpf, Pod};
-use netflume_ebpf::{UdpFlow, UdpKey, phase};
+use netflume_ebpf::{Header, OverflowRecord, UdpFlow, UdpKey, UdpTotals, kind, phase, transport};
 use zerocopy::IntoBytes;
 
 use super::SourceError;
 use super::hooks::{HookState, KernelReport};
 use super::load::{map, refusal, settle};
 use netflume_core::decode::btf::Kind;
+use netflume_core::decode::kernel::records;
 
 /// The first choice, all three or none: one program a call, and the peer of every call.
 const TRAMPOLINES: [(&str, &str); 3] = [
@@ -81,13 +83,22 @@ pub(super) const HOOKS: [Row; 9] = [
     ),
 ];
 
-/// A flow without calls for this many passes is told for the last time and forgotten.
+/// A flow without calls for this many passes is reported for the last time and forgotten.
 const IDLE_PASSES_MAX: u32 = 6;
+
+/// Flows whose totals are kept from one interval to the next, in multiples of those of one interval.
+const KNOWN_FACTOR: usize = 2;
 
 /// The running UDP programs.
 pub(super) struct Udp {
     flows: KernelMap<MapData, Key, Flow>,
-    seen: HashMap<UdpKey, Seen>,
+    overflow: Array<MapData, Totals>,
+    overflow_reported: UdpTotals,
+    grace: ArrayOfMaps<MapData, Array<MapData, u64>>,
+    waited_for: Array<MapData, u64>,
+    /// The flows of the last intervals, with their totals.
+    known: HashMap<UdpKey, Known>,
+    known_max: usize,
     send_hooks: SendHooks,
 }
 
@@ -104,11 +115,10 @@ enum SendHooks {
     Refused,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    calls: u64,
+/// What was reported of a flow.
+struct Known {
+    flow: UdpFlow,
     idle_passes: u32,
-    pass: u32,
 }
 
 /// [`UdpKey`], as aya wants it.
@@ -121,15 +131,23 @@ struct Key(UdpKey);
 #[repr(transparent)]
 struct Flow(UdpFlow);
 
+/// [`UdpTotals`], as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Totals(UdpTotals);
+
 // SAFETY: plain data without padding, which `zerocopy` checks; any bits are valid.
 unsafe impl Pod for Key {}
 // SAFETY: as above.
 unsafe impl Pod for Flow {}
+// SAFETY: as above.
+unsafe impl Pod for Totals {}
 
 /// Attaches what this kernel offers. None: it offers nothing, and the report says why.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     types: &Btf,
+    max_flows: u32,
     report: &mut KernelReport,
 ) -> Result<Option<Udp>, SourceError> {
     let send_hooks = if attach_all(ebpf, &TRAMPOLINES, types, report) {
@@ -149,7 +167,15 @@ pub(super) fn attach(
     };
     Ok(Some(Udp {
         flows: map(ebpf, "UDP_FLOWS")?,
-        seen: HashMap::new(),
+        overflow: map(ebpf, "UDP_OVERFLOW")?,
+        overflow_reported: UdpTotals::default(),
+        grace: map(ebpf, "GRACE")?,
+        waited_for: Array::create(1, 0).map_err(|e| SourceError::Io {
+            action: "make a map",
+            reason: e.to_string(),
+        })?,
+        known: HashMap::new(),
+        known_max: KNOWN_FACTOR * max_flows as usize,
         send_hooks,
     }))
 }
@@ -248,49 +274,139 @@ impl Udp {
         }
     }
 
-    /// Appends one record for each flow, with `boot_ns` as its time; forgets those that fell silent. Returns how many records.
-    pub(super) fn read(&mut self, boot_ns: u64, bytes: &mut Vec<u8>) -> u64 {
-        let mut count = 0;
-        let mut silent = Vec::new();
-        let pass = self
-            .seen
-            .values()
-            .map(|seen| seen.pass)
-            .max()
-            .unwrap_or(0)
-            .wrapping_add(1);
-        for entry in self.flows.iter() {
-            let Ok((Key(key), Flow(flow))) = entry else {
-                // Removed while we walk: its record came through the ring, or comes with the next pass.
+    /// Appends one record for each flow of the interval `epoch`, which is over, with `boot_ns` as its time, and the last one of those that
+    /// fell silent. Returns how many records.
+    ///
+    /// Entries are read and removed when no program that could count in them runs any more. Those that cannot be removed now are
+    /// left as they are: they are read with the next interval of the same number.
+    pub(super) fn read(&mut self, epoch: u32, boot_ns: u64, bytes: &mut Vec<u8>) -> u64 {
+        let before = bytes.len();
+        let mut over = Vec::new();
+        for key in self.flows.keys() {
+            match key {
+                Ok(Key(key)) if key.epoch() == epoch => over.push(key),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "the UDP flows are read in part");
+                    break;
+                }
+            }
+        }
+        if !over.is_empty() {
+            match self.wait_for_programs() {
+                Ok(()) => self.take(&over, boot_ns, bytes),
+                Err(error) => {
+                    tracing::warn!(%error, "UDP flows stay in the kernel for another interval");
+                }
+            }
+        }
+        self.age(boot_ns, bytes);
+        self.read_overflow(boot_ns, bytes);
+        records(bytes.get(before..).unwrap_or_default()).count() as u64
+    }
+
+    /// Until every program that runs now is done.
+    fn wait_for_programs(&mut self) -> Result<(), MapError> {
+        self.grace.set(0, &self.waited_for, 0)
+    }
+
+    fn take(&mut self, over: &[UdpKey], boot_ns: u64, bytes: &mut Vec<u8>) {
+        for key in over {
+            let Ok(Flow(flow)) = self.flows.get(&Key(*key), 0) else {
                 continue;
             };
-            let calls = flow.packets_sent.wrapping_add(flow.packets_received);
-            let seen = self.seen.entry(key).or_default();
-            seen.idle_passes = if seen.calls == calls {
-                seen.idle_passes + 1
-            } else {
-                0
-            };
-            seen.calls = calls;
-            seen.pass = pass;
-            let ends = seen.idle_passes >= IDLE_PASSES_MAX;
-            if ends {
-                silent.push(key);
+            if let Err(error) = self.flows.remove(&Key(*key)) {
+                // Still there, and read again later: not now.
+                tracing::debug!(%error, "a UDP flow stays in the kernel for another interval");
+                continue;
             }
             if flow.excluded == 0 {
-                let phase = if ends { phase::CLOSED } else { phase::OPEN };
-                bytes.extend_from_slice(flow.record(phase, boot_ns).as_bytes());
-                count += 1;
+                self.add(key.without_epoch(), &flow, boot_ns, bytes);
             }
         }
-        for key in silent {
-            self.seen.remove(&key);
-            if let Err(error) = self.flows.remove(&Key(key)) {
-                tracing::trace!(%error, "a silent flow went away by itself");
+    }
+
+    /// Adds what a flow did in an interval to what is known of it, and reports the sum.
+    fn add(&mut self, key: UdpKey, flow: &UdpFlow, boot_ns: u64, bytes: &mut Vec<u8>) {
+        let room = self.known.len() < self.known_max;
+        let total = match self.known.entry(key) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                known.idle_passes = 0;
+                let total = &mut known.flow;
+                total.bytes_sent += flow.bytes_sent;
+                total.bytes_received += flow.bytes_received;
+                total.packets_sent += flow.packets_sent;
+                total.packets_received += flow.packets_received;
+                if total.local_address == [0; 2] {
+                    total.local_address = flow.local_address;
+                }
+                total
             }
+            Entry::Vacant(place) if room => {
+                let known = Known {
+                    flow: *flow,
+                    idle_passes: 0,
+                };
+                &mut place.insert(known).flow
+            }
+            Entry::Vacant(_) => {
+                // Whole in itself: what it does later is another flow.
+                let record = flow.record(&key, phase::CLOSED, boot_ns);
+                bytes.extend_from_slice(record.as_bytes());
+                return;
+            }
+        };
+        bytes.extend_from_slice(total.record(&key, phase::OPEN, boot_ns).as_bytes());
+    }
+
+    /// Reports those that have been silent for long as over.
+    fn age(&mut self, boot_ns: u64, bytes: &mut Vec<u8>) {
+        self.known.retain(|key, known| {
+            // An active one was set to zero in this pass.
+            known.idle_passes += 1;
+            let over = known.idle_passes > IDLE_PASSES_MAX;
+            if over {
+                let record = known.flow.record(key, phase::CLOSED, boot_ns);
+                bytes.extend_from_slice(record.as_bytes());
+            }
+            !over
+        });
+        if self.known.capacity() > 4 * self.known.len().max(1024) {
+            self.known.shrink_to(2 * self.known.len());
         }
-        self.seen.retain(|_, seen| seen.pass == pass);
-        count
+    }
+
+    fn read_overflow(&mut self, boot_ns: u64, bytes: &mut Vec<u8>) {
+        let Ok(Totals(totals)) = self.overflow.get(&0, 0) else {
+            return;
+        };
+        let before = std::mem::replace(&mut self.overflow_reported, totals);
+        let record = OverflowRecord {
+            header: Header {
+                // A record is far shorter than what a u16 counts.
+                size: size_of::<OverflowRecord>() as u16,
+                kind: kind::OVERFLOW,
+                reserved: 0,
+                boot_ns,
+            },
+            bytes_sent: totals.bytes_sent.wrapping_sub(before.bytes_sent),
+            bytes_received: totals.bytes_received.wrapping_sub(before.bytes_received),
+            packets_sent: totals.packets_sent.wrapping_sub(before.packets_sent),
+            packets_received: totals
+                .packets_received
+                .wrapping_sub(before.packets_received),
+            transport: transport::UDP,
+            reserved: [0; 7],
+        };
+        if totals
+            != (UdpTotals {
+                corked: totals.corked,
+                ..before
+            })
+        {
+            bytes.extend_from_slice(record.as_bytes());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Owners, what is left out, and what happens beyond the bounds of the table.
 
 use super::*;
+use crate::model::netflow::Overflow;
 
 #[test]
 fn one_of_several_owners_is_kept_while_it_holds_the_socket() {
@@ -75,6 +76,53 @@ fn beyond_the_flows_one_row_of_each_transport_keeps_the_totals() {
     assert_eq!(overflow[0].process.pid, 0);
     assert_eq!(overflow[1].bytes_written, 7);
     assert_eq!(host.table.stats().overflowed, 4);
+}
+
+#[test]
+fn what_had_no_room_in_the_kernel_is_in_the_overflow_row_and_the_overflow_series() {
+    let mut host = host();
+    host.see(udp(1, 7));
+    for _ in 0..2 {
+        host.event(&KernelEvent::Overflow(Overflow {
+            transport: Transport::Udp,
+            bytes_sent: 100,
+            bytes_received: 50,
+            packets_sent: 3,
+            packets_received: 2,
+        }));
+    }
+    let (mut records, mut series) = (Vec::new(), Vec::new());
+    host.table.flush(
+        1,
+        |record| records.push(record),
+        |usage| {
+            if usage.overflow {
+                series.push([
+                    usage.bytes_sent,
+                    usage.bytes_received,
+                    usage.packets_sent,
+                    usage.packets_received,
+                ]);
+            }
+        },
+    );
+    assert_eq!(series, [[200, 100, 6, 4]]);
+    let rows: Vec<_> = records.iter().filter(|record| record.overflow).collect();
+    assert_eq!((records.len(), rows.len()), (2, 1));
+    assert_eq!(
+        [
+            rows[0].bytes_written,
+            rows[0].bytes_read,
+            rows[0].packets_written,
+            rows[0].packets_read
+        ],
+        [200, 100, 6, 4]
+    );
+    // Told once.
+    assert_eq!(host.flush(), []);
+    let ledger = Ledger::default();
+    host.table.book(&ledger);
+    assert_eq!(ledger.entry(Stage::Netflow).held(), 0);
 }
 
 #[test]

@@ -85,3 +85,20 @@ fn each_connection_keeps_its_port_when_grouped_by_connection() {
     assert_eq!(records.len(), 2);
     assert!(records.iter().all(|record| !record.client_port_masked));
 }
+
+#[test]
+fn clients_that_the_kernel_merged_are_written_as_merged() {
+    let mut host = Host::new(Options {
+        mask_ports_from: 1024,
+        ..Options::default()
+    });
+    host.see(ConnectionState {
+        role: Role::Server,
+        local: at(1, 53),
+        peer: at(2, 0),
+        ..udp(1, 10)
+    });
+    let record = host.record();
+    assert!(record.client_port_masked, "{record:?}");
+    assert_eq!((record.local, record.peer), (at(1, 53), at(2, 0)));
+}
