@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub mod changes;
 pub mod cilium;
 pub mod environment;
 pub mod expand;
@@ -24,6 +25,7 @@ mod settings;
 pub mod tree;
 pub mod units;
 pub mod value;
+mod watch;
 
 use crate::export::console::Format;
 use crate::receivers::ReceiverOptions;
@@ -32,6 +34,7 @@ use expand::Variables;
 use problem::{Cause, Problem};
 use schema::{Applied, File};
 use tree::Step;
+use watch::Watch;
 
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -118,6 +121,41 @@ pub struct Loaded {
 pub struct Overrides {
     /// `--output`: turns the console on, in this format.
     pub output: Option<Format>,
+}
+
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Debug, Default)]
+pub struct Origin {
+    path: Option<PathBuf>,
+    overrides: Overrides,
+    watch: Option<Watch>,
+}
+
+impl Origin {
+    /// The file (none: the embedded default) and the command line.
+    #[must_use]
+    pub fn new(path: Option<PathBuf>, overrides: Overrides) -> Self {
+        // Looked at before it is first read: a change that comes in between is one.
+        let watch = path.as_deref().map(Watch::new);
+        Self {
+            path,
+            overrides,
+            watch,
+        }
+    }
+
+    /// Whether the file is another one than at the last call, or since [`Origin::new`].
+    pub fn has_changed(&mut self) -> bool {
+        self.watch.as_mut().is_some_and(Watch::has_changed)
+    }
+
+    /// Reads it, now.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self, variables: Variables<'_>) -> Result<Loaded, ConfigError> {
+        load(self.path.as_deref(), variables, self.overrides)
+    }
 }
 
 /// Reads the file (or takes the embedded default), the variables and the command line.

@@ -3,10 +3,11 @@
 //! 0: fine. 2: a bad command line or configuration. 1: anything else.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use netflume::cli::{self, Command};
-use netflume::config::{self, Config, ConfigError, Overrides};
+use netflume::config::{Config, ConfigError, Origin, Overrides};
 use netflume::export::console::Format;
 use netflume::{pipeline, receivers};
 
@@ -36,15 +37,15 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(options) => {
-            let config = load(options.config.as_deref(), options.output)?;
-            pipeline::run(&config, receivers::ALL)
+            let origin = at(options.config, options.output);
+            pipeline::run(load(&origin)?, origin, receivers::ALL)
         }
         Command::Record(options) => {
-            let config = load(options.config.as_deref(), None)?;
+            let config = load(&at(options.config.clone(), None))?;
             pipeline::record(&config, &options, receivers::ALL)
         }
         Command::Replay(options) => {
-            let config = load(options.config.as_deref(), options.output)?;
+            let config = load(&at(options.config.clone(), options.output))?;
             pipeline::replay(&config, &options, receivers::ALL)
         }
         Command::Check(options) => {
@@ -54,7 +55,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(options) => {
-            let config = load(options.config.as_deref(), None)?;
+            let config = load(&at(options.config.clone(), None))?;
             let text = cli::doctor::report(receivers::ALL, &config.settings(), options.json);
             io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
@@ -62,8 +63,12 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn load(path: Option<&std::path::Path>, output: Option<Format>) -> Result<Config, ConfigError> {
-    let loaded = config::load(path, &cli::variable, Overrides { output })?;
+fn at(path: Option<PathBuf>, output: Option<Format>) -> Origin {
+    Origin::new(path, Overrides { output })
+}
+
+fn load(origin: &Origin) -> Result<Config, ConfigError> {
+    let loaded = origin.load(&cli::variable)?;
     let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
     warn(&warnings);
     Ok(loaded.config)

@@ -9,3 +9,12 @@ pub(crate) use linux::{clock, local_socket, process, signals, system};
 mod windows;
 #[cfg(windows)]
 pub(crate) use windows::{clock, local_socket, process, signals, system};
+
+/// What the program is asked for from outside.
+#[cfg_attr(windows, expect(dead_code, reason = "nothing asks for a reload there"))]
+pub(crate) enum Asked {
+    /// Its end.
+    End,
+    /// A reload of the configuration.
+    Reload,
+}

@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::directories::host;
 use crate::export::console::ConsoleError;
+use crate::export::exporter::ExporterHandle;
 use crate::export::sinks::Sinks;
 use crate::serve::health::Health;
 use crate::serve::observer::publisher::FlowPublisher;
@@ -93,6 +94,9 @@ pub trait Source: Send {
         Ok(())
     }
 
+    /// Takes over what may change while it runs. Options that may not stay as they are.
+    fn reconfigure(&mut self, settings: &Settings);
+
     /// Wakes [`Source::read`] from another thread.
     fn waker(&self) -> Waker;
 
@@ -123,6 +127,12 @@ pub trait Engine: Send {
         Vec::new()
     }
 
+    /// Takes over what may change while it runs, between two batches. Options that may not stay as they are.
+    ///
+    /// # Errors
+    /// An option cannot be used; the old ones stay.
+    fn reconfigure(&mut self, change: &Change) -> Result<(), EngineError>;
+
     /// The end: everything that is held leaves or is counted as lost.
     ///
     /// # Errors
@@ -145,6 +155,15 @@ pub struct Settings {
     pub series: series::Options,
     /// How resources are named.
     pub service: service::Options,
+}
+
+/// What an engine takes over while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Checked as a whole; what an engine may not take over while it runs equals what it has.
+    pub settings: Settings,
+    /// The exporter from now on. What was handed to the one before still leaves.
+    pub exporter: Option<ExporterHandle>,
 }
 
 /// Options by receiver; those that are there run.
@@ -248,6 +267,9 @@ pub enum EngineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It does not answer.
+    #[error("the engine does not answer")]
+    Stuck,
     /// The console is gone.
     #[error(transparent)]
     Console(#[from] ConsoleError),

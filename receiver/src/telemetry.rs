@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
 use crate::config::environment::ResourceVariables;
 use crate::config::expand::Variables;
@@ -33,9 +33,19 @@ use netflume_core::model::resource::{Resource, ResourceRef, Value};
 use netflume_core::semconv::{resource, scope};
 
 pub mod parts;
+pub mod reloads;
 pub mod state;
 
 use state::SelfState;
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry")
+            .field("meters", &self.meters)
+            .field("loggers", &self.loggers)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Why our own telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +73,18 @@ pub struct Export<'a> {
 }
 
 /// Running telemetry.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Telemetry {
     meters: Option<SdkMeterProvider>,
     loggers: Option<SdkLoggerProvider>,
+    /// Sets the filters of the lines and of the log records.
+    set_filters: Option<Box<SetFilters>>,
+    /// Sets where the lines go as log records.
+    set_bridge: Option<Box<SetBridge>>,
 }
+
+type SetFilters = dyn Fn(EnvFilter, Targets) + Send + Sync;
+type SetBridge = dyn Fn(Option<&SdkLoggerProvider>) + Send + Sync;
 
 impl Telemetry {
     /// Sends own lines to stderr and, with `export`, own logs and metrics by OTLP. Must be called once, within a tokio runtime,
@@ -88,6 +105,7 @@ impl Telemetry {
             telemetry.loggers = loggers(&export, resource)?;
         }
         let (filter, problem) = filter(level, variables);
+        let (filter, filter_handle) = reload::Layer::new(filter);
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(is_colourful(variables))
@@ -96,15 +114,57 @@ impl Telemetry {
         let bridge = telemetry
             .loggers
             .as_ref()
-            .map(|loggers| OpenTelemetryTracingBridge::new(loggers).with_filter(bridged(level)));
+            .map(OpenTelemetryTracingBridge::new);
+        let (targets, targets_handle) = reload::Layer::new(bridged(level));
+        let (bridge, bridge_handle) = reload::Layer::new(bridge);
         tracing_subscriber::registry()
             .with(lines)
-            .with(bridge)
+            .with(bridge.with_filter(targets))
             .try_init()?;
+        // The subscriber lives as long as the process, so nothing of it can be gone.
+        telemetry.set_filters = Some(Box::new(move |lines, bridged| {
+            filter_handle.reload(lines).unwrap_or_default();
+            targets_handle.reload(bridged).unwrap_or_default();
+        }));
+        telemetry.set_bridge = Some(Box::new(move |loggers| {
+            let bridge = loggers.map(OpenTelemetryTracingBridge::new);
+            bridge_handle.reload(bridge).unwrap_or_default();
+        }));
         if let Some(problem) = problem {
             tracing::warn!("{problem}");
         }
         Ok(telemetry)
+    }
+
+    /// Takes over another level; `NETFLUME_LOG` and `RUST_LOG` win, as at the start.
+    pub fn set_level(&self, level: service::Level, variables: Variables<'_>) {
+        if let Some(set) = &self.set_filters {
+            set(filter(level, variables).0, bridged(level));
+        }
+    }
+
+    /// Exports to another place from now on, or to none. Gives back what exported until now, for its shutdown.
+    ///
+    /// # Errors
+    /// As for [`Telemetry::start`]; then everything stays as it was.
+    pub fn set_export(
+        &mut self,
+        resource: &Resource,
+        state: &SelfState,
+        export: Option<Export<'_>>,
+    ) -> Result<Self, TelemetryError> {
+        let (meters, loggers) = match &export {
+            Some(export) => (meters(export, resource, state)?, loggers(export, resource)?),
+            None => (None, None),
+        };
+        if let Some(set) = &self.set_bridge {
+            set(loggers.as_ref());
+        }
+        Ok(Self {
+            meters: std::mem::replace(&mut self.meters, meters),
+            loggers: std::mem::replace(&mut self.loggers, loggers),
+            ..Self::default()
+        })
     }
 
     /// Sends what is left, within `timeout`.

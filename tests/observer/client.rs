@@ -370,7 +370,7 @@ async fn beyond_loopback_only_tls_answers_and_mutual_tls_wants_a_certificate() -
 #[tokio::test]
 async fn endpoints_that_cannot_be_are_refused_with_the_reason() -> Result<()> {
     let folder = TempDir::new()?;
-    let (_writer, ring) = observer::ring(16, Default::default());
+    let ring = observer::ring(16, Default::default());
     let bind = async |endpoint: &str, tls: Option<ObserverTls>| {
         let options = ObserverOptions {
             endpoint: endpoint.to_owned(),

@@ -31,7 +31,8 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(options: &ObserverOptions) -> Result<Self> {
         let ledger = Arc::new(Ledger::default());
-        let (writer, ring) = observer::ring(options.capacity, ledger.clone());
+        let ring = observer::ring(options.capacity, ledger.clone());
+        let writer = ring.writer();
         writer.set_node(node());
         let server = observer::bind(options, ring.clone()).await?;
         let endpoint = server.endpoint().to_owned();

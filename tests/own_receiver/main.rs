@@ -7,17 +7,21 @@ use std::sync::mpsc::{Receiver as Wakes, channel};
 use std::time::Instant;
 
 use netflume::cli::{RecordOptions, ReplayOptions};
-use netflume::config::{self, Overrides};
+use netflume::config::{self, Origin, Overrides};
 use netflume::export::console::Line;
 use netflume::export::sinks::Sinks;
 use netflume::pipeline;
+use netflume::receivers::cilium::CiliumReceiver;
+use netflume::receivers::ebpf::EbpfReceiver;
 use netflume::receivers::{
-    self, Diagnosis, Engine, EngineContext, EngineError, Receiver, ReceiverOptions, Settings,
+    Change, Diagnosis, Engine, EngineContext, EngineError, Receiver, ReceiverOptions, Settings,
     Source, SourceContext, SourceError, SourceReport, Waker,
 };
 use netflume::serve::health::SourceState;
 use netflume_core::model::batch::{Batch, BatchKind, Now};
 
+/// Those of netflume, and one more.
+const ALL: &[&dyn Receiver] = &[&EbpfReceiver, &CiliumReceiver, &Counter];
 const COUNT: BatchKind = BatchKind(0x7fff);
 /// Batches that come at once; one more comes at the end.
 const AT_ONCE: u64 = 3;
@@ -89,6 +93,8 @@ impl Source for Counting {
         Ok(())
     }
 
+    fn reconfigure(&mut self, _: &Settings) {}
+
     fn waker(&self) -> Waker {
         self.waker.clone()
     }
@@ -133,6 +139,11 @@ impl Engine for Printing {
         Ok(())
     }
 
+    fn reconfigure(&mut self, change: &Change) -> Result<(), EngineError> {
+        self.sinks.set_exporter(change.exporter.clone());
+        Ok(())
+    }
+
     fn finish(&mut self, now: Now) -> Result<(), EngineError> {
         self.print(now.unix_ns, "count", format!("ticks {}", self.ticks))
     }
@@ -144,17 +155,15 @@ fn main() -> anyhow::Result<ExitCode> {
         .map_err(|problems| anyhow::anyhow!("{problems}"))?
         .config;
     config.receivers = ReceiverOptions::default();
-    let mut all = receivers::ALL.to_vec();
-    all.push(&Counter);
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["run"] => pipeline::run(&config, &all),
+        ["run"] => pipeline::run(config, Origin::default(), ALL),
         ["record", output] => {
             let options = RecordOptions {
                 config: None,
                 output: output.into(),
             };
-            pipeline::record(&config, &options, &all)
+            pipeline::record(&config, &options, ALL)
         }
         ["replay", file] => {
             let options = ReplayOptions {
@@ -162,7 +171,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 config: None,
                 output: None,
             };
-            pipeline::replay(&config, &options, &all)
+            pipeline::replay(&config, &options, ALL)
         }
         _ => anyhow::bail!("netflume-own-receiver run | record FILE | replay FILE"),
     }

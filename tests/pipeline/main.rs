@@ -7,5 +7,6 @@ mod harness;
 mod lines;
 mod own_receiver;
 mod program;
+mod reload;
 mod replay;
 mod transport;

@@ -186,6 +186,14 @@ impl Agent {
             .with_context(|| format!("{key} listens at {address}"))
     }
 
+    /// Asks it to read its configuration again (SIGHUP).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hang_up(&self) -> Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::HUP)?)
+    }
+
     /// Asks it to end, as a supervisor does, and waits.
     ///
     /// # Errors

@@ -331,6 +331,16 @@ pub mod own {
     pub const MEMORY_USAGE: &str = "netflume.memory.usage";
     /// Since the start, s.
     pub const UPTIME: &str = "netflume.uptime";
+    /// Configurations that were in effect so far, by [`CONFIG_HASH`].
+    pub const CONFIG_GENERATION: &str = "netflume.config.generation";
+    /// Reloads, by [`RESULT`].
+    pub const CONFIG_RELOADS: &str = "netflume.config.reloads";
+    /// Time of the last reload, s since 1970, by [`RESULT`].
+    pub const CONFIG_RELOAD_TIME: &str = "netflume.config.reload.time";
+    /// Hash of the effective configuration, 16 hex digits.
+    pub const CONFIG_HASH: &str = "hash";
+    /// `applied` or `refused`.
+    pub const RESULT: &str = "result";
     /// Always 1, by [`VERSION`].
     pub const BUILD: &str = "netflume.build.info";
     /// Stage of the ledger.

@@ -46,7 +46,7 @@ pub const ROWS: &[Row] = &[
         Limits::Duration(Duration::from_secs(1), Duration::from_secs(600)),
         |c| &mut cilium(c).request_timeout,
         "A request of an L7 access log without a response for so long is a span and a metric point with the error `timeout`.",
-    ),
+    ).live(),
     Row::value(
         "receivers.cilium.metrics",
         Limits::Any,
@@ -67,7 +67,7 @@ pub const ROWS: &[Row] = &[
     Row::group(
         "receivers.cilium.logs",
         "Log records and console lines. Metrics and the Observer API see every flow, whatever stands here.",
-    ),
+    ).live(),
     Row::value(
         "receivers.cilium.logs.enabled",
         Limits::Any,
@@ -97,7 +97,7 @@ pub const ROWS: &[Row] = &[
         "receivers.cilium.redact",
         "What nobody should read later: out of log records, spans, metrics and the Observer API. Names after Hubble's `hubble-redact-*` \
          options, whose defaults leave more.",
-    ),
+    ).live(),
     Row::value(
         "receivers.cilium.redact.enabled",
         Limits::Any,

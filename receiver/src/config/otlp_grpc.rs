@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::exporters::OtlpGrpc;
-use crate::config::schema::{Kind, Row};
+use crate::config::schema::{Apply, Kind, Row};
 use crate::config::value::Limits;
 use crate::export::endpoint::Endpoint;
 
@@ -34,6 +34,7 @@ macro_rules! overrides {
                 path: $prefix,
                 doc: $doc,
                 kind: Kind::Override,
+                apply: Apply::Inherit,
             },
             Row::value(
                 concat!($prefix, ".endpoint"),
@@ -63,6 +64,7 @@ macro_rules! overrides {
                 path: concat!($prefix, ".tls"),
                 doc: "As above.",
                 kind: Kind::Override,
+                apply: Apply::Inherit,
             },
             Row::value(
                 concat!($prefix, ".tls.insecure"),
@@ -120,7 +122,7 @@ pub const ROWS: &[Row] = &[
         |c, on| {
             c.exporters.otlp_grpc = on.then(|| c.exporters.otlp_grpc.take().unwrap_or_default())
         },
-    ),
+    ).live(),
     Row::value(
         "exporters.otlp_grpc.endpoint",
         ENDPOINT,

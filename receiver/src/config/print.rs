@@ -46,6 +46,9 @@ pub fn effective(config: &Config, secrets: bool) -> String {
                 if let Some(bounds) = bounds(limits, setting(&mut defaults)) {
                     let _infallible = write!(doc, " Allowed: {bounds}.");
                 }
+                if row.is_live() {
+                    doc.push_str(" Live.");
+                }
                 if default != value {
                     let default = default.as_deref().unwrap_or("not set");
                     let _infallible = write!(doc, " Default: {default}.");

@@ -42,7 +42,8 @@ pub const ROWS: &[Row] = &[
         Limits::Duration(SECOND, DAY),
         |c| &mut ebpf(c).interval,
         "Time between two records of a connection; what did not change in it emits nothing.",
-    ),
+    )
+    .live(),
     Row::value(
         "receivers.ebpf.group_by",
         Limits::Any,
@@ -112,7 +113,8 @@ pub const ROWS: &[Row] = &[
     Row::group(
         "receivers.ebpf.process",
         "What is read of the processes that own connections.",
-    ),
+    )
+    .live(),
     Row::value(
         "receivers.ebpf.process.redact_command_line",
         Limits::Any,

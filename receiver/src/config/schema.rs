@@ -16,6 +16,19 @@ pub struct Row {
     pub doc: &'static str,
     /// What stands there.
     pub kind: Kind,
+    /// What a reload does with a change.
+    pub apply: Apply,
+}
+
+/// What a reload of the configuration does with a changed value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// As the key above; at the top a restart.
+    Inherit,
+    /// It is taken over while everything runs.
+    Live,
+    /// The component that it belongs to is started anew; `service` and `exporters.console` belong to the program.
+    Restart,
 }
 
 /// What stands at a path.
@@ -43,6 +56,7 @@ impl Row {
             path,
             doc,
             kind: Kind::Group,
+            apply: Apply::Inherit,
         }
     }
 
@@ -58,6 +72,7 @@ impl Row {
             path,
             doc,
             kind: Kind::Component { is_on, turn },
+            apply: Apply::Inherit,
         }
     }
 
@@ -73,6 +88,26 @@ impl Row {
             path,
             doc,
             kind: Kind::Value(limits, setting),
+            apply: Apply::Inherit,
+        }
+    }
+
+    /// The same, but a reload takes a change over while everything runs, here and below.
+    #[must_use]
+    pub const fn live(mut self) -> Self {
+        self.apply = Apply::Live;
+        self
+    }
+
+    /// Whether a reload takes a change over while everything runs.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        match self.apply {
+            Apply::Live => true,
+            Apply::Restart => false,
+            Apply::Inherit => rows()
+                .find(|row| row.path == self.parent())
+                .is_some_and(Self::is_live),
         }
     }
 

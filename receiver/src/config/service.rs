@@ -124,7 +124,7 @@ pub const ROWS: &[Row] = &[
         Limits::Any,
         |c| &mut c.logs.body,
         "`record`: the body is the record in the words of the system it comes from; `none`: attributes only.",
-    ),
+    ).live(),
     Row::group("metrics", "Metrics of all receivers."),
     Row::value(
         "metrics.temporality",
@@ -151,7 +151,7 @@ pub const ROWS: &[Row] = &[
         Limits::Duration(Duration::ZERO, Duration::from_secs(600)),
         |c| &mut c.service.shutdown_timeout,
         "How long a stop may take; what could not be sent by then is lost and counted.",
-    ),
+    ).live(),
     Row::group("service.telemetry", "What the program says about itself."),
     Row::group("service.telemetry.logs", "Its own log lines, on stderr."),
     Row::value(
@@ -159,7 +159,7 @@ pub const ROWS: &[Row] = &[
         Limits::Any,
         |c| &mut c.service.telemetry.level,
         "Least severe line that is written. The variable NETFLUME_LOG (or RUST_LOG) overrides it.",
-    ),
+    ).live(),
     Row::value(
         "service.telemetry.export",
         Limits::Any,

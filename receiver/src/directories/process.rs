@@ -99,6 +99,11 @@ impl ProcessDirectory {
         }
     }
 
+    /// Reads processes with these options from now on; what is known stays.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// No process, and the resource of the host.
     pub fn nobody(&mut self) -> Arc<Identity> {
         Arc::new(Identity {

@@ -25,6 +25,9 @@ pub struct Exporter;
 #[derive(Clone, Debug)]
 pub struct ExporterHandle(Arc<Inner>);
 
+/// The exporter that is in use, if any is: a reload may put another one in its place.
+pub type CurrentExporter = Arc<Mutex<Option<ExporterHandle>>>;
+
 #[derive(Debug)]
 struct Inner {
     ledger: Arc<Ledger>,
@@ -184,10 +187,18 @@ impl ExporterHandle {
             .collect()
     }
 
-    /// Sends what is there within `deadline` (none: until all is delivered or given up), then stops. Gives back how many items
-    /// were left and are lost; they are counted. Requests that wait for their next attempt are tried at once, unless the receiver
-    /// asked for the wait.
+    /// Sends what is there within `deadline` (none: until all is delivered or given up), then stops; see
+    /// [`ExporterHandle::shutdown_before`].
     pub async fn shutdown(&self, deadline: Option<Duration>) -> u64 {
+        match deadline {
+            Some(deadline) => self.shutdown_before(tokio::time::sleep(deadline)).await,
+            None => self.shutdown_before(std::future::pending()).await,
+        }
+    }
+
+    /// Sends what is there before `end` is over, then stops. Gives back how many items were left and are lost; they are counted.
+    /// Requests that wait for their next attempt are tried at once, unless the receiver asked for the wait.
+    pub async fn shutdown_before(&self, end: impl Future<Output = ()>) -> u64 {
         let inner = &self.0;
         inner.queues().for_each(|queue| queue.close());
         inner.ending.send_replace(true);
@@ -199,17 +210,19 @@ impl ExporterHandle {
         );
         let before = inner.lost_at_shutdown();
         let begin = tokio::time::Instant::now();
-        let end = deadline.and_then(|deadline| begin.checked_add(deadline));
+        tokio::pin!(end);
+        let mut is_over = false;
         for mut consumer in consumers {
-            let ended = match end {
-                Some(end) => tokio::time::timeout_at(end, &mut consumer).await.is_ok(),
-                None => (&mut consumer).await.is_ok(),
-            };
-            if !ended {
-                consumer.abort();
-                // A task that was told to stop ends with an error that says so.
-                let _stopped = consumer.await.is_err();
+            if !is_over {
+                tokio::select! {
+                    biased;
+                    _ = &mut consumer => continue,
+                    () = &mut end => is_over = true,
+                }
             }
+            consumer.abort();
+            // A task that was told to stop ends with an error that says so.
+            let _stopped = consumer.await.is_err();
         }
         inner.queues().for_each(|queue| queue.clear());
         let lost = inner.lost_at_shutdown() - before;

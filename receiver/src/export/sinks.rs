@@ -17,6 +17,11 @@ pub struct Sinks {
 }
 
 impl Sinks {
+    /// Sends to this exporter from now on.
+    pub fn set_exporter(&mut self, exporter: Option<ExporterHandle>) {
+        self.exporter = exporter;
+    }
+
     /// Whether requests of this signal are of any use.
     #[must_use]
     pub fn wants(&self, signal: Signal) -> bool {

@@ -13,7 +13,8 @@ use netflume_core::model::metrics::ResourceMetrics;
 
 use crate::platform::clock;
 use crate::receivers::{
-    Engine, EngineError, Receiver, Schedule, Settings, Source, SourceContext, SourceError, Waker,
+    Change, Engine, EngineError, Receiver, Schedule, Settings, Source, SourceContext, SourceError,
+    Waker,
 };
 use crate::serve::health::{Pulse, SourceState};
 use crate::serve::metrics;
@@ -26,12 +27,17 @@ const RETRY: Duration = Duration::from_secs(30);
 /// A page of metrics waits so long for a driver that is busy; then it shows the values that it had before.
 const PAGE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// A driver looks for commands between two batches; one that takes longer than this is stuck.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// What a driver is asked to do, between two batches.
 enum Command {
     /// Read what is left and end.
     Stop,
     /// Give the totals of the engine's metrics, as new as can be.
     Totals(SyncSender<Vec<ResourceMetrics>>),
+    /// Take over new settings, and answer.
+    Reconfigure(Box<Change>, SyncSender<Result<(), EngineError>>),
 }
 
 /// An engine for which time passes as its batches and the clock have it. The same for live and recorded batches.
@@ -97,6 +103,26 @@ impl Running {
         wake(&self.waker);
     }
 
+    /// Lets source and engine take over new settings between two batches, and waits until they have.
+    ///
+    /// # Errors
+    /// The engine cannot use an option. It goes on with the old ones.
+    pub(super) fn reconfigure(&self, change: Change) -> Result<(), EngineError> {
+        let (done, answer) = sync_channel(1);
+        let command = Command::Reconfigure(Box::new(change), done);
+        if self.commands.send(command).is_err() {
+            // It has ended, and needs no settings any more.
+            return Ok(());
+        }
+        wake(&self.waker);
+        answer
+            .recv_timeout(ANSWER_TIMEOUT)
+            .unwrap_or_else(|error| match error {
+                RecvTimeoutError::Disconnected => Ok(()),
+                RecvTimeoutError::Timeout => Err(EngineError::Stuck),
+            })
+    }
+
     /// The metrics of its engine for a page, collected when they are asked for.
     pub(super) fn page(&self) -> metrics::Source {
         let (commands, waker) = (self.commands.clone(), Arc::clone(&self.waker));
@@ -132,11 +158,14 @@ fn wake(waker: &Mutex<Option<Waker>>) {
 }
 
 impl Driver {
-    /// Starts the thread; `ended` gets a message when it is over, for whatever reason.
+    /// Starts the thread; `failed` gets a message when it is over though nothing asked for that.
     ///
     /// # Errors
     /// No thread can be started.
-    pub(super) fn start(self, ended: tokio::sync::mpsc::Sender<()>) -> std::io::Result<Running> {
+    pub(super) fn start(
+        self,
+        failed: tokio::sync::mpsc::Sender<&'static str>,
+    ) -> std::io::Result<Running> {
         let (commands, received) = channel();
         let waker = Arc::<Mutex<Option<Waker>>>::default();
         let drive = Drive {
@@ -148,13 +177,15 @@ impl Driver {
             commands: received,
             waker: Arc::clone(&waker),
         };
-        let source = self.source;
+        let (source, key) = (self.source, self.receiver.key());
         let thread = std::thread::Builder::new()
-            .name(self.receiver.key().to_owned())
+            .name(key.to_owned())
             .spawn(move || {
                 let result = drive.run(source);
-                // The main thread may have stopped waiting, or know of another end.
-                let _unread = ended.try_send(());
+                if result.is_err() {
+                    // The main thread may have stopped waiting, or know of another failure.
+                    let _unread = failed.try_send(key);
+                }
                 result
             })?;
         Ok(Running {
@@ -209,6 +240,11 @@ impl Drive {
             let (stop, totals) = match self.commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => (true, None),
                 Ok(Command::Totals(reply)) => (false, Some(reply)),
+                Ok(Command::Reconfigure(change, done)) => {
+                    source.reconfigure(&change.settings);
+                    self.reconfigure(*change, &done);
+                    (false, None)
+                }
                 Err(TryRecvError::Empty) => (false, None),
             };
             let read = if stop {
@@ -259,6 +295,7 @@ impl Drive {
             match self.commands.recv_timeout(left.min(TICK)) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(false),
                 Ok(Command::Totals(reply)) => self.answer(&reply),
+                Ok(Command::Reconfigure(change, done)) => self.reconfigure(*change, &done),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.pulse.beat();
@@ -269,6 +306,15 @@ impl Drive {
     fn answer(&mut self, reply: &SyncSender<Vec<ResourceMetrics>>) {
         // A page that has waited for too long is gone.
         let _gone = reply.try_send(self.engine.totals(clock::now()));
+    }
+
+    fn reconfigure(&mut self, change: Change, done: &SyncSender<Result<(), EngineError>>) {
+        let taken = self.engine.engine.reconfigure(&change);
+        if taken.is_ok() {
+            self.settings = change.settings;
+        }
+        // Nothing is waiting for it after a timeout.
+        let _unread = done.try_send(taken);
     }
 
     fn set_waker(&self, waker: Option<Waker>) {

@@ -19,23 +19,28 @@ const RETRY: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The server's side.
-pub(crate) struct ObserverApi {
+pub(super) struct ObserverApi {
+    ring: FlowRing,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl ObserverApi {
     /// Starts the server. Must be called within the runtime.
-    pub(crate) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> (FlowPublisher, Self) {
-        let (writer, ring) = observer::ring(options.capacity, ledger);
+    pub(super) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> Self {
+        let ring = observer::ring(options.capacity, ledger);
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(options, ring.clone(), stop.clone()));
-        let publisher = FlowPublisher::new(writer, ring);
-        (publisher, Self { stop, task })
+        Self { ring, stop, task }
+    }
+
+    /// The engine's side; there is one at a time.
+    pub(super) fn publisher(&self) -> FlowPublisher {
+        FlowPublisher::new(self.ring.clone())
     }
 
     /// Ends the streams and removes the socket.
-    pub(crate) async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.stop.cancel();
         if tokio::time::timeout(STOP_TIMEOUT, &mut self.task)
             .await

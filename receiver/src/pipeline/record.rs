@@ -10,12 +10,16 @@ use anyhow::Context;
 use netflume_core::decode::recording::Writer;
 use netflume_core::ledger::Ledger;
 use netflume_core::model::batch::{Batch, Now};
+use tokio::sync::mpsc;
 
-use super::{drivers, print_line, runtime, start, stop};
+use super::driver::Running;
+use super::running::{drive, open};
+use super::{print_line, runtime};
 use crate::cli::{self, RecordOptions};
 use crate::config::Config;
-use crate::platform::signals::EndSignals;
-use crate::receivers::{Engine, EngineError, Receiver, SourceContext};
+use crate::platform::Asked;
+use crate::platform::signals::Signals;
+use crate::receivers::{Change, Engine, EngineError, Receiver, SourceContext};
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
 
@@ -56,6 +60,10 @@ impl Engine for Recording {
         Ok(self.lock().writer.flush()?)
     }
 
+    fn reconfigure(&mut self, _: &Change) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn finish(&mut self, _: Now) -> Result<(), EngineError> {
         Ok(self.lock().writer.flush()?)
     }
@@ -71,39 +79,46 @@ pub fn record(
     receivers: &[&'static dyn Receiver],
 ) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
-    let _inside = runtime.enter();
-    let mut signals = EndSignals::listen().context("signals")?;
-    let ledger = Arc::new(Ledger::default());
-    let own = telemetry::own_resource(&config.resource);
-    let state = SelfState::new(Arc::clone(&own), &ledger);
-    let level = config.service.telemetry.level;
-    let _lines = Telemetry::start(level, &cli::variable, &own, &state, None)?;
-    let path = options.output.display().to_string();
-    let file = Recording::create(&options.output).with_context(|| path.clone())?;
-    let context = SourceContext {
-        ledger,
-        health: Arc::default(),
-    };
-    let engine = |_: &dyn Receiver, _: &_, _: &_| Ok(Box::new(file.clone()) as Box<dyn Engine>);
-    let (drivers, report) = drivers(&config.settings(), receivers, &context, engine)?;
-    let (ended, mut end) = tokio::sync::mpsc::channel(1);
-    let running = start(drivers, &ended)?;
-    drop(ended);
-    print_line(&format!(
-        "{}\nrecording to {path} (Ctrl-C stops)",
-        report.summary
-    ));
     runtime.block_on(async {
-        tokio::select! {
-            () = signals.received() => {}
-            _ = end.recv() => {}
+        let mut signals = Signals::listen().context("signals")?;
+        let ledger = Arc::new(Ledger::default());
+        let own = telemetry::own_resource(&config.resource);
+        let state = SelfState::new(Arc::clone(&own), &ledger);
+        let level = config.service.telemetry.level;
+        let _lines = Telemetry::start(level, &cli::variable, &own, &state, None)?;
+        let context = SourceContext {
+            ledger,
+            health: Arc::default(),
+        };
+        let settings = config.settings();
+        let (opened, report) = open(&settings, receivers, &context)?;
+        let path = options.output.display().to_string();
+        let file = Recording::create(&options.output).with_context(|| path.clone())?;
+        let (failed, mut failures) = mpsc::channel(receivers.len().max(1));
+        let engine = || -> Box<dyn Engine> { Box::new(file.clone()) };
+        let running = drive(opened, &settings, &context, &failed, engine)?;
+        print_line(&format!(
+            "{}\nrecording to {path} (Ctrl-C stops)",
+            report.summary
+        ));
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::End => break,
+                    Asked::Reload => {}
+                },
+                _ = failures.recv() => break,
+            }
         }
-    });
-    stop(running).with_context(|| path.clone())?;
-    let recorded = file.lock();
-    print_line(&format!(
-        "{path}: {} batches, {} bytes of records",
-        recorded.batches, recorded.bytes
-    ));
-    Ok(ExitCode::SUCCESS)
+        running.iter().for_each(Running::stop);
+        for running in running {
+            tokio::task::block_in_place(|| running.join()).with_context(|| path.clone())?;
+        }
+        let recorded = file.lock();
+        print_line(&format!(
+            "{path}: {} batches, {} bytes of records",
+            recorded.batches, recorded.bytes
+        ));
+        Ok(ExitCode::SUCCESS)
+    })
 }

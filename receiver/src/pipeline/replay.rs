@@ -18,10 +18,11 @@ use super::losses::{self, Output};
 use super::services::Services;
 use super::{close, runtime};
 use crate::cli::ReplayOptions;
-use crate::config::Config;
+use crate::config::{Config, print};
 use crate::directories::host::Roots;
 use crate::receivers::{EngineContext, EngineError, Origin, Receiver};
 use crate::serve::health::Pulse;
+use crate::telemetry::reloads::Reloads;
 
 /// Feeds a recorded file through the pipeline. Time is what the file has. The names of processes are those that the kernel reported:
 /// the file may come from another machine.
@@ -34,12 +35,14 @@ pub fn replay(
     receivers: &[&'static dyn Receiver],
 ) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
-    let _inside = runtime.enter();
     let path = options.file.display().to_string();
     let file = File::open(&options.file).with_context(|| path.clone())?;
     let reader = Reader::new(BufReader::new(file)).with_context(|| path.clone())?;
     let ledger = Arc::new(Ledger::default());
-    let services = Services::start(config, &runtime, &ledger, Origin::Recorded)?;
+    let reloads = Arc::new(Reloads::new(&print::effective(config, true)));
+    let services =
+        runtime.block_on(Services::start(config, &reloads, &ledger, Origin::Recorded))?;
+    let _inside = runtime.enter();
     let settings = config.settings();
     let nowhere = Path::new("/dev/null");
     let mut engines = Vec::new();

@@ -80,6 +80,11 @@ impl Health {
         lock(&self.sources).insert(name, state);
     }
 
+    /// A source is no longer to run.
+    pub fn forget(&self, name: &'static str) {
+        lock(&self.sources).remove(name);
+    }
+
     /// All sources that were named.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<&'static str, SourceState> {

@@ -27,7 +27,7 @@ const DURATION_BOUNDS: &[f64] = &[
 /// The parts of the program that have metrics, and the handler's own books.
 pub struct Registry {
     own: ResourceRef,
-    sources: Mutex<Vec<Source>>,
+    sources: Mutex<Vec<(&'static str, Source)>>,
     requests: Mutex<Vec<Requests>>,
 }
 
@@ -49,12 +49,17 @@ impl Registry {
         }
     }
 
-    /// Adds a part.
-    pub fn register(&self, source: Source) {
-        self.sources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(source);
+    /// Adds a part, or puts another one in the place of that name.
+    pub fn register(&self, name: &'static str, source: Source) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|(known, _)| *known != name);
+        sources.push((name, source));
+    }
+
+    /// Takes a part out.
+    pub fn unregister(&self, name: &'static str) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.retain(|(known, _)| *known != name);
     }
 
     /// All metrics as text.
@@ -65,7 +70,7 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let mut metrics: Vec<_> = sources.iter().flat_map(|source| source()).collect();
+        let mut metrics: Vec<_> = sources.iter().flat_map(|(_, source)| source()).collect();
         metrics.push(self.requests_metrics());
         exposition::write(&metrics, &self.own, format)
     }
@@ -234,28 +239,31 @@ mod tests {
     #[tokio::test]
     async fn a_scrape_shows_the_sources_and_the_scrapes_before_it() {
         let registry = Arc::new(Registry::new(ResourceRef::default()));
-        registry.register(Arc::new(|| {
-            vec![ResourceMetrics {
-                resource: ResourceRef::default(),
-                scope: "test",
-                metrics: vec![Metric {
-                    name: "hubble_drop_total",
-                    unit: "",
-                    description: "Drops.",
-                    data: Data::Sum {
-                        monotonic: true,
-                        temporality: Temporality::Cumulative,
-                        points: vec![NumberPoint {
-                            attributes: Vec::new(),
-                            start_unix_ns: 0,
-                            unix_ns: 0,
-                            value: Number::Int(3),
-                            no_recorded_value: false,
-                        }],
-                    },
-                }],
-            }]
-        }));
+        registry.register(
+            "test",
+            Arc::new(|| {
+                vec![ResourceMetrics {
+                    resource: ResourceRef::default(),
+                    scope: "test",
+                    metrics: vec![Metric {
+                        name: "hubble_drop_total",
+                        unit: "",
+                        description: "Drops.",
+                        data: Data::Sum {
+                            monotonic: true,
+                            temporality: Temporality::Cumulative,
+                            points: vec![NumberPoint {
+                                attributes: Vec::new(),
+                                start_unix_ns: 0,
+                                unix_ns: 0,
+                                value: Number::Int(3),
+                                no_recorded_value: false,
+                            }],
+                        },
+                    }],
+                }]
+            }),
+        );
         let handler = Arc::new(MetricsHandler(registry));
         let server = Server::start("extensions.prometheus", "127.0.0.1:0", handler)
             .await

@@ -1,10 +1,11 @@
 //! Own metrics of the export queue and of the sources.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use crate::export::exporter::ExporterHandle;
+use crate::export::exporter::{CurrentExporter, ExporterHandle};
 use crate::export::queue::Held;
 use crate::serve::health::{Health, SourceState};
+use crate::telemetry::reloads::Reloads;
 use crate::telemetry::state::{Definition, Kind, Reading};
 use netflume_core::model::metrics::{AttributeValue, Number};
 use netflume_core::model::request::Signal;
@@ -13,7 +14,7 @@ use netflume_core::semconv::own;
 
 /// What the export queue of each signal holds: requests and bytes.
 #[must_use]
-pub fn queue(exporter: &ExporterHandle) -> [Definition; 2] {
+pub fn queue(exporter: &CurrentExporter) -> [Definition; 2] {
     let gauge = |name, unit, description, of: fn(Held) -> u64| {
         let exporter = exporter.clone();
         definition(name, unit, description, move || {
@@ -22,7 +23,9 @@ pub fn queue(exporter: &ExporterHandle) -> [Definition; 2] {
                 let held = i64::try_from(of(held)).unwrap_or(i64::MAX);
                 (vec![(own::SIGNAL, signal)], Number::Int(held))
             };
-            exporter.held_by_signal().into_iter().map(reading).collect()
+            let exporter = exporter.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = exporter.iter().flat_map(ExporterHandle::held_by_signal);
+            held.map(reading).collect()
         })
     };
     [
@@ -38,6 +41,45 @@ pub fn queue(exporter: &ExporterHandle) -> [Definition; 2] {
             "Bytes in the export queue of a signal, after compression.",
             |held| held.bytes,
         ),
+    ]
+}
+
+/// Which configuration is in effect, and how reloads ended.
+#[must_use]
+pub fn reloads(reloads: &Arc<Reloads>) -> [Definition; 3] {
+    let gauge = |name, unit, description, read: fn(&Reloads) -> Vec<Reading>| {
+        let reloads = Arc::clone(reloads);
+        definition(name, unit, description, move || read(&reloads))
+    };
+    [
+        gauge(
+            own::CONFIG_GENERATION,
+            "",
+            "Configurations that were in effect so far, by the hash of the present one.",
+            |reloads| {
+                let (generation, hash) = reloads.generation();
+                let hash = AttributeValue::Value(Value::Text(hash.into()));
+                vec![(vec![(own::CONFIG_HASH, hash)], Number::Int(generation))]
+            },
+        ),
+        Definition {
+            whole: false,
+            ..gauge(
+                own::CONFIG_RELOAD_TIME,
+                "s",
+                "When the configuration was last reloaded, seconds since 1970; by result.",
+                Reloads::times,
+            )
+        },
+        Definition {
+            kind: Kind::Counter,
+            ..gauge(
+                own::CONFIG_RELOADS,
+                "{reload}",
+                "Reloads of the configuration, by result.",
+                Reloads::counts,
+            )
+        },
     ]
 }
 
@@ -78,6 +120,8 @@ fn definition(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::export::exporter::Exporter;
     use crate::export::options::ExporterOptions;
@@ -94,7 +138,7 @@ mod tests {
             let signal = AttributeValue::Value(Value::Text(signal.into()));
             (vec![(own::SIGNAL, signal)], Number::Int(0))
         });
-        for definition in queue(&exporter) {
+        for definition in queue(&Arc::new(Mutex::new(Some(exporter)))) {
             assert_eq!((definition.read)(), empty);
         }
         let health = Arc::new(Health::default());

@@ -117,7 +117,7 @@ async fn own_metrics_arrive_with_the_own_resource_and_the_datas_headers() {
     let meters = meters(&export(&options), &resource, &state).unwrap();
     let telemetry = Telemetry {
         meters,
-        loggers: None,
+        ..Telemetry::default()
     };
     telemetry.shutdown(Duration::from_secs(10)).await;
     let received = collector.metrics.lock().unwrap();
@@ -169,8 +169,8 @@ async fn own_log_lines_arrive_and_those_of_the_libraries_do_not() {
         tracing::error!(target: "opentelemetry_sdk", "not ours");
     }
     let telemetry = Telemetry {
-        meters: None,
         loggers,
+        ..Telemetry::default()
     };
     telemetry.shutdown(Duration::from_secs(10)).await;
     let received = collector.logs.lock().unwrap();

@@ -98,6 +98,11 @@ impl Exchanges {
         }
     }
 
+    /// Requests wait for so long from now on, nanoseconds; what waits stays.
+    pub fn set_timeout(&mut self, timeout_ns: u64) {
+        self.timeout_ns = timeout_ns;
+    }
+
     /// Requests that wait.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,16 +1,18 @@
-//! What asks the program to end: SIGINT (Ctrl-C) and SIGTERM.
+//! What the program is asked for from outside: SIGINT (Ctrl-C) and SIGTERM for its end, SIGHUP for a reload of its configuration.
 
 use std::io;
 
+use crate::platform::Asked;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Requests to end. One that comes before anybody waits for it is not lost.
-pub(crate) struct EndSignals {
+/// Signals that ask for something. One that comes before it is waited for is not lost.
+pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
-impl EndSignals {
+impl Signals {
     /// From now on. Must be called within the runtime.
     ///
     /// # Errors
@@ -19,14 +21,16 @@ impl EndSignals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     /// Waits for one.
-    pub(crate) async fn received(&mut self) {
+    pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
 }

@@ -1,22 +1,23 @@
-//! What asks the program to end: the console control events Ctrl-C, Ctrl-Break, close and shutdown.
+//! What the program is asked for from outside: its end, by the console control events Ctrl-C, Ctrl-Break, close and shutdown.
 //!
 //! After close and shutdown the system ends the process within seconds (five by default), whatever it still does.
 
 use std::io;
 
+use crate::platform::Asked;
 use tokio::signal::windows::{
     CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
 };
 
-/// Requests to end. One that comes before anybody waits for it is not lost.
-pub(crate) struct EndSignals {
+/// Events that ask for the end. One that comes before it is waited for is not lost.
+pub(crate) struct Signals {
     interrupt: CtrlC,
     r#break: CtrlBreak,
     close: CtrlClose,
     shutdown: CtrlShutdown,
 }
 
-impl EndSignals {
+impl Signals {
     /// From now on. Must be called within the runtime.
     ///
     /// # Errors
@@ -31,12 +32,13 @@ impl EndSignals {
     }
 
     /// Waits for one.
-    pub(crate) async fn received(&mut self) {
+    pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.r#break.recv() => {}
             _ = self.close.recv() => {}
             _ = self.shutdown.recv() => {}
         }
+        Asked::End
     }
 }

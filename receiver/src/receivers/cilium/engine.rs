@@ -25,7 +25,7 @@ use crate::export::console::{ConsoleError, Line};
 use crate::export::sinks::Sinks;
 use crate::receivers::cilium::exchanges::{self, ExchangePublisher};
 use crate::receivers::cilium::options::CiliumOptions;
-use crate::receivers::{Engine, EngineContext, EngineError, Origin, Schedule, Settings};
+use crate::receivers::{Change, Engine, EngineContext, EngineError, Origin, Schedule, Settings};
 use crate::serve::observer::publisher::FlowPublisher;
 
 /// Between two exports of the metrics.
@@ -42,6 +42,8 @@ pub(crate) struct CiliumEngine {
     metrics: HubbleMetrics,
     selection: Option<Selection>,
     own: ResourceRef,
+    /// Of log records.
+    node_resource: ResourceRef,
     logs: CiliumLogsEncoder,
     points: MetricsEncoder,
     sinks: Sinks,
@@ -61,7 +63,6 @@ impl CiliumEngine {
         settings: &Settings,
         context: EngineContext,
     ) -> Result<Self, EngineError> {
-        let wrong = |key, reason: String| EngineError::Options { key, reason };
         let resource = ProcessDirectory::new(
             crate::directories::process::Options::default(),
             &context.roots,
@@ -85,27 +86,19 @@ impl CiliumEngine {
                 ..Node::default()
             },
             metrics: HubbleMetrics::new(&options.metrics)
-                .map_err(|error| wrong("cilium.metrics", error.to_string()))?,
-            selection: options
-                .logs
-                .enabled
-                .then(|| Selection::new(&options.logs.selection))
-                .transpose()
-                .map_err(|error| wrong("cilium.logs", error.to_string()))?,
+                .map_err(|error| wrong("cilium.metrics", &error))?,
+            selection: selection(options)?,
             exchanges: ExchangePublisher::new(
                 exchanges::Options {
-                    table: ExchangeOptions {
-                        timeout_ns: u64::try_from(options.request_timeout.as_nanos())
-                            .unwrap_or(u64::MAX),
-                        ..ExchangeOptions::default()
-                    },
+                    table: exchange_table(options),
                     metrics: settings.series,
                     spans: settings.spans,
                 },
                 Arc::clone(&resource),
                 Arc::clone(&context.ledger),
             ),
-            logs: CiliumLogsEncoder::new(settings.logs, resource),
+            logs: CiliumLogsEncoder::new(settings.logs, Arc::clone(&resource)),
+            node_resource: resource,
             own: context.own,
             points: MetricsEncoder::new(settings.points),
             sinks: context.sinks,
@@ -330,10 +323,52 @@ impl Engine for CiliumEngine {
         totals
     }
 
+    fn reconfigure(&mut self, change: &Change) -> Result<(), EngineError> {
+        let settings = &change.settings;
+        let options = settings.receivers.cilium.clone().unwrap_or_default();
+        let selection = selection(&options)?;
+        // What waits leaves as it was made.
+        self.send_records()?;
+        self.selection = selection;
+        let mut flows = self.flows.options().clone();
+        flows.redaction = options.redact.options();
+        self.flows.set_options(flows);
+        self.logs = CiliumLogsEncoder::new(settings.logs, Arc::clone(&self.node_resource));
+        self.points = MetricsEncoder::new(settings.points);
+        self.exchanges
+            .reconfigure(exchange_table(&options).timeout_ns, settings.spans);
+        self.sinks.set_exporter(change.exporter.clone());
+        Ok(())
+    }
+
     fn finish(&mut self, now: Now) -> Result<(), EngineError> {
         // Requests that still wait for their response are given up.
         let closed = self.exchanges.close(now.unix_ns, &mut self.sinks);
         Ok(closed.and(self.flush(now.unix_ns))?)
+    }
+}
+
+/// Which events become log records and lines; none: none do.
+fn selection(options: &CiliumOptions) -> Result<Option<Selection>, EngineError> {
+    options
+        .logs
+        .enabled
+        .then(|| Selection::new(&options.logs.selection))
+        .transpose()
+        .map_err(|error| wrong("cilium.logs", &error))
+}
+
+fn exchange_table(options: &CiliumOptions) -> ExchangeOptions {
+    ExchangeOptions {
+        timeout_ns: u64::try_from(options.request_timeout.as_nanos()).unwrap_or(u64::MAX),
+        ..ExchangeOptions::default()
+    }
+}
+
+fn wrong(key: &'static str, error: &impl std::fmt::Display) -> EngineError {
+    EngineError::Options {
+        key,
+        reason: error.to_string(),
     }
 }
 

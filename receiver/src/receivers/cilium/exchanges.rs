@@ -53,6 +53,12 @@ impl ExchangePublisher {
         }
     }
 
+    /// Takes over new options; requests that wait, and what was sent to the sinks, stay.
+    pub(crate) fn reconfigure(&mut self, timeout_ns: u64, spans: SpansOptions) {
+        self.table.set_timeout(timeout_ns);
+        self.spans = SpansEncoder::new(spans);
+    }
+
     /// Takes a flow; only layer-7 ones matter. Gives the span that the flow belongs to, if its request is known.
     #[inline]
     pub(crate) fn flow(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use netflume_core::model::batch::Batch;
 
 use crate::receivers::cilium::source::{Batches, CiliumSource};
-use crate::receivers::{Source, SourceContext, SourceError, SourceReport, Waker};
+use crate::receivers::{Settings, Source, SourceContext, SourceError, SourceReport, Waker};
 
 /// Batches that are handed on at once, so that time passes for the engine under any load.
 const BATCHES_MAX: usize = 16;
@@ -54,6 +54,8 @@ impl Source for CiliumLive {
         batches.retain(|batch| !batch.bytes.is_empty());
         Ok(())
     }
+
+    fn reconfigure(&mut self, _: &Settings) {}
 
     fn waker(&self) -> Waker {
         self.batches.waker()

@@ -21,7 +21,7 @@ use crate::directories::process::ProcessDirectory;
 use crate::export::console::{ConsoleError, Line};
 use crate::export::sinks::Sinks;
 use crate::receivers::ebpf::options::EbpfOptions;
-use crate::receivers::{Engine, EngineContext, EngineError, Settings};
+use crate::receivers::{Change, Engine, EngineContext, EngineError, Settings};
 
 /// Lines that are handed over at once.
 const LINES_MAX: usize = 1024;
@@ -166,6 +166,19 @@ impl Engine for EbpfEngine {
         let mut metrics = metrics.clone();
         self.table.usage_so_far(|usage| metrics.apply(usage));
         metrics.totals(now.unix_ns)
+    }
+
+    fn reconfigure(&mut self, change: &Change) -> Result<(), EngineError> {
+        let settings = &change.settings;
+        // What waits in the encoders is written as it was.
+        self.send_records()?;
+        self.logs = LogsEncoder::new(settings.logs);
+        self.points = MetricsEncoder::new(settings.points);
+        if let Some(options) = &settings.receivers.ebpf {
+            self.directory.set_options(options.process.clone());
+        }
+        self.sinks.set_exporter(change.exporter.clone());
+        Ok(())
     }
 
     fn finish(&mut self, _: Now) -> Result<(), EngineError> {

@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use crate::platform::clock;
 use crate::receivers::ebpf::options::EbpfOptions;
 use crate::receivers::ebpf::source::{self, KernelSource};
-use crate::receivers::{Source, SourceContext, SourceError, SourceReport, Waker};
+use crate::receivers::{Settings, Source, SourceContext, SourceError, SourceReport, Waker};
 use crate::serve::health::{Health, SourceState};
 
 /// The first interval, so that there is something to see soon; each after it is twice as long, up to what is configured.
@@ -140,6 +140,15 @@ impl Source for EbpfSource {
         self.asked = Instant::now();
         let collected = self.kernel.collect(batches);
         self.after(collected)
+    }
+
+    fn reconfigure(&mut self, settings: &Settings) {
+        let Some(options) = &settings.receivers.ebpf else {
+            return;
+        };
+        self.interval = options.interval;
+        self.length = self.length.min(self.interval);
+        self.due = self.due.min(Instant::now() + self.length);
     }
 
     fn waker(&self) -> Waker {

@@ -17,11 +17,11 @@ pub struct FlowPublisher {
 impl FlowPublisher {
     /// Publishes into this ring.
     #[must_use]
-    pub fn new(writer: RingWriter, ring: FlowRing) -> Self {
+    pub fn new(ring: FlowRing) -> Self {
         Self {
-            writer,
+            writer: ring.writer(),
+            reported: ring.missed(),
             ring,
-            reported: 0,
         }
     }
 

@@ -153,7 +153,8 @@ mod tests {
 
     /// Flows at 10, 20, …, 100; every second one is dropped; after 50 a loss.
     fn filled() -> FlowRing {
-        let (mut writer, ring) = ring(1000, Arc::default());
+        let ring = ring(1000, Arc::default());
+        let mut writer = ring.writer();
         for i in 1..=10_u8 {
             writer.push(CiliumEvent::Flow(Flow {
                 time_ns: u64::from(i) * 10,

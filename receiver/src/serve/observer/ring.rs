@@ -42,7 +42,6 @@ pub struct FlowRing(Arc<Shared>);
 #[derive(Debug)]
 pub struct RingWriter {
     shared: Arc<Shared>,
-    ledger: Arc<Ledger>,
     pending: Vec<CiliumEvent>,
     /// Number of the first pending event.
     first: u64,
@@ -51,6 +50,7 @@ pub struct RingWriter {
 #[derive(Debug)]
 struct Shared {
     capacity: usize,
+    ledger: Arc<Ledger>,
     chunks: Mutex<Chunks>,
     end: watch::Sender<u64>,
     seen_flows: AtomicU64,
@@ -84,22 +84,16 @@ pub(super) struct Reader {
 
 /// An empty ring for `capacity` events (at least one chunk is always kept).
 #[must_use]
-pub fn ring(capacity: usize, ledger: Arc<Ledger>) -> (RingWriter, FlowRing) {
-    let shared = Arc::new(Shared {
+pub fn ring(capacity: usize, ledger: Arc<Ledger>) -> FlowRing {
+    FlowRing(Arc::new(Shared {
         capacity,
+        ledger,
         chunks: Mutex::default(),
         end: watch::Sender::new(0),
         seen_flows: AtomicU64::new(0),
         missed: AtomicU64::new(0),
         node: RwLock::default(),
-    });
-    let writer = RingWriter {
-        shared: shared.clone(),
-        ledger,
-        pending: Vec::new(),
-        first: 0,
-    };
-    (writer, FlowRing(shared))
+    }))
 }
 
 impl RingWriter {
@@ -144,9 +138,9 @@ impl RingWriter {
             }
         }
         drop(chunks);
-        self.ledger.received(Stage::Observer, count as u64);
+        self.shared.ledger.received(Stage::Observer, count as u64);
         let left: usize = old.iter().map(|chunk| chunk.events.len()).sum();
-        self.ledger.passed(Stage::Observer, left as u64);
+        self.shared.ledger.passed(Stage::Observer, left as u64);
         if shared.end.receiver_count() > 0 {
             shared.end.send_replace(self.first);
         }
@@ -178,14 +172,25 @@ impl RingWriter {
             self.pending.drain(..CHUNK);
             // The numbers go on, so that readers see the gap.
             self.first += CHUNK as u64;
-            self.ledger.received(Stage::Observer, CHUNK as u64);
-            self.ledger
+            self.shared.ledger.received(Stage::Observer, CHUNK as u64);
+            self.shared
+                .ledger
                 .dropped(Stage::Observer, Reason::QueueFull, CHUNK as u64);
         }
     }
 }
 
 impl FlowRing {
+    /// The writer's side. There is one at a time; it goes on where the one before ended.
+    #[must_use]
+    pub fn writer(&self) -> RingWriter {
+        RingWriter {
+            shared: Arc::clone(&self.0),
+            pending: Vec::new(),
+            first: self.lock().list.back().map_or(0, |chunk| chunk.end()),
+        }
+    }
+
     /// How many events the ring is made for.
     #[must_use]
     pub fn capacity(&self) -> usize {
@@ -307,7 +312,8 @@ mod tests {
 
     #[test]
     fn readers_see_what_was_flushed_in_order() {
-        let (mut writer, ring) = ring(100, Arc::default());
+        let ring = ring(100, Arc::default());
+        let mut writer = ring.writer();
         let mut reader = ring.reader(0);
         writer.push(flow(1));
         assert!(ring.is_empty() && times(&mut reader).is_empty());
@@ -330,7 +336,8 @@ mod tests {
     #[test]
     fn a_slow_reader_learns_how_many_it_missed_and_the_books_balance() {
         let ledger = Arc::new(Ledger::default());
-        let (mut writer, ring) = ring(10, ledger.clone());
+        let ring = ring(10, ledger.clone());
+        let mut writer = ring.writer();
         let mut reader = ring.reader(0);
         for time in 0..35 {
             writer.push(flow(time));
@@ -346,7 +353,8 @@ mod tests {
 
     #[test]
     fn full_chunks_publish_themselves_and_one_is_always_kept() {
-        let (mut writer, ring) = ring(10, Arc::default());
+        let ring = ring(10, Arc::default());
+        let mut writer = ring.writer();
         for time in 0..CHUNK as u64 {
             writer.push(flow(time));
         }
@@ -360,7 +368,8 @@ mod tests {
     #[test]
     fn the_writer_does_not_wait_for_a_reader() {
         let ledger = Arc::new(Ledger::default());
-        let (mut writer, ring) = ring(10_000, ledger.clone());
+        let ring = ring(10_000, ledger.clone());
+        let mut writer = ring.writer();
         let held = ring.lock();
         for time in 0..2000 {
             writer.push(flow(time));
