@@ -16,14 +16,56 @@ pub struct CgroupNames {
     pub unit: Option<String>,
 }
 
-/// Prefixes that a runtime's systemd scope carries before the container id.
-const SCOPE_PREFIXES: &[(&str, &str)] = &[
-    ("cri-containerd-", "containerd"),
-    ("crio-", "cri-o"),
-    ("docker-", "docker"),
-    ("libpod-", "podman"),
-    ("nerdctl-", "containerd"),
+/// How a runtime names the cgroup of a container.
+struct Form {
+    /// The group around it; empty: any.
+    parent: &'static str,
+    /// What stands before the id.
+    prefix: &'static str,
+    /// `container.runtime.name`.
+    runtime: &'static str,
+}
+
+const fn form(parent: &'static str, prefix: &'static str, runtime: &'static str) -> Form {
+    Form {
+        parent,
+        prefix,
+        runtime,
+    }
+}
+
+/// All forms that tell the runtime; the first that fits counts. An id alone, in whatever group, is a container of an unknown runtime.
+const FORMS: &[Form] = &[
+    form("", "cri-containerd-", "containerd"),
+    form("", "nerdctl-", "containerd"),
+    form("cri-containerd", "", "containerd"),
+    form("nerdctl", "", "containerd"),
+    // Containerd's namespaces, right below the root.
+    form("/default", "", "containerd"),
+    form("/k8s.io", "", "containerd"),
+    form("/moby", "", "containerd"),
+    form("", "crio-", "cri-o"),
+    form("crio", "", "cri-o"),
+    form("", "docker-", "docker"),
+    form("docker", "", "docker"),
+    // The container of a service whose cgroup Podman splits (Quadlet): beside it is Podman's own.
+    form("", "libpod-payload-", "podman"),
+    form("", "libpod-", "podman"),
+    form("libpod_parent", "", "podman"),
+    form("libpod", "", "podman"),
 ];
+
+impl Form {
+    /// The container's id, if this form fits.
+    fn id<'a>(&self, part: &'a str, parent: Option<&str>, is_top: bool) -> Option<&'a str> {
+        let fits = match self.parent.strip_prefix('/') {
+            Some(top) => is_top && parent == Some(top),
+            None => self.parent.is_empty() || parent == Some(self.parent),
+        };
+        part.strip_prefix(self.prefix)
+            .filter(|id| fits && is_id(id))
+    }
+}
 
 /// What `/proc/PID/cgroup` says: of cgroup v1 with many lines, of v2 with one, of both side by side.
 ///
@@ -66,14 +108,15 @@ pub fn of_path(path: &str) -> CgroupNames {
     let mut names = CgroupNames::default();
     let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
     for (n, segment) in segments.iter().enumerate().rev() {
-        let parent = n.checked_sub(1).map(|n| segments[n]);
         // systemd's own name for a unit that a cgroupfs driver was given: `slice:prefix:id`.
-        for part in segment.rsplit(':') {
+        let parts: Vec<&str> = segment.split(':').collect();
+        for (m, part) in parts.iter().enumerate().rev() {
             if names.container_id.is_none()
                 && names.container_name.is_none()
                 && names.pod_uid.is_none()
             {
-                container(part, parent, &segments[..n], &mut names);
+                let around = (parts[..m].last()).or_else(|| segments[..n].last());
+                container(part, around.copied(), &segments[..n], &mut names);
             }
             if names.pod_uid.is_none() {
                 names.pod_uid = pod_uid(part);
@@ -96,30 +139,17 @@ fn container(part: &str, parent: Option<&str>, ancestors: &[&str], names: &mut C
         return;
     }
     let part = part.strip_suffix(".scope").unwrap_or(part);
-    let (runtime, id) = SCOPE_PREFIXES
-        .iter()
-        .find_map(|(prefix, runtime)| Some((Some(*runtime), part.strip_prefix(prefix)?)))
-        .unwrap_or((None, part));
-    if is_id(id) {
+    let is_top = ancestors.len() == 1;
+    let of_form = |form: &Form| Some((Some(form.runtime), form.id(part, parent, is_top)?));
+    let bare = || is_id(part).then_some((None, part));
+    if let Some((runtime, id)) = FORMS.iter().find_map(of_form).or_else(bare) {
         names.container_id = Some(id.to_ascii_lowercase());
-        names.runtime = runtime.or_else(|| runtime_of(parent, ancestors));
+        names.runtime = runtime;
     } else if ancestors.first() == Some(&"ecs") && is_fargate_id(part) {
         names.container_id = Some(part.to_owned());
     } else if let Some(name) = lxc_name(part, parent) {
         names.container_name = Some(name.to_owned());
         names.runtime = Some("lxc");
-    }
-}
-
-/// Who made a cgroup that is named by the bare id.
-fn runtime_of(parent: Option<&str>, ancestors: &[&str]) -> Option<&'static str> {
-    match parent? {
-        "docker" => Some("docker"),
-        "default" | "k8s.io" | "moby" if ancestors.len() == 1 => Some("containerd"),
-        "cri-containerd" => Some("containerd"),
-        "crio" => Some("cri-o"),
-        "libpod_parent" => Some("podman"),
-        _ => None,
     }
 }
 
@@ -258,7 +288,7 @@ mod tests {
             // containerd with a cgroupfs driver that was given a systemd path.
             (
                 "/system.slice/containerd.service/kubepods-burstable-podPOD_.slice:cri-containerd:ID",
-                "ID in POD",
+                "ID by containerd in POD",
             ),
             // kind and other nested kubelets: the last one counts.
             (
@@ -288,6 +318,39 @@ mod tests {
             ("/machine.slice/libpod-ID.scope/container", "ID by podman"),
             ("/machine.slice/libpod-conmon-ID.scope", ""),
             ("/libpod_parent/libpod-ID", "ID by podman"),
+            ("/libpod_parent/OUTER/libpod-ID", "ID by podman"),
+            ("/libpod_parent/ID", "ID by podman"),
+            (
+                "/machine.slice/machine-libpod_pod_OUTER.slice/libpod-ID.scope",
+                "ID by podman",
+            ),
+            // A service whose cgroup Podman splits (Quadlet): the container beside its monitor.
+            (
+                "/system.slice/web.service/libpod-payload-ID",
+                "ID by podman",
+            ),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-ID/init.scope",
+                "ID by podman",
+            ),
+            ("/system.slice/web.service/runtime", "unit web"),
+            ("/system.slice/web.service/supervisor", "unit web"),
+            // systemd's name for a group that a cgroupfs driver was given.
+            ("/system.slice:nerdctl:ID", "ID by containerd"),
+            ("/system.slice:crio:ID", "ID by cri-o"),
+            ("/machine.slice:libpod:ID", "ID by podman"),
+            // Docker in rootless mode, and the group that a nested init makes.
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope/init",
+                "ID by docker",
+            ),
+            ("/docker/ID/system.slice/nginx.service", "ID by docker"),
+            (
+                "/ecstasks.slice/ecstasks-0123456789abcdef0123456789abcdef.slice/docker-ID.scope",
+                "ID by docker",
+            ),
+            ("/actions_job/ID", "ID"),
+            ("/moby/ID", "ID by containerd"),
             (
                 "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope",
                 "ID by podman",
@@ -334,6 +397,22 @@ mod tests {
                 .replace("OUTER", OUTER)
                 .replace("ID", ID);
             assert_eq!(text(&of_path(&path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_form_that_tells_the_runtime_is_read() {
+        for form in FORMS {
+            let parent = match form.parent {
+                "" => "/any.slice",
+                parent if parent.starts_with('/') => parent,
+                parent => &format!("/{parent}"),
+            };
+            for scope in ["", ".scope", ".scope/container"] {
+                let path = format!("{parent}/{}{ID}{scope}", form.prefix);
+                let expected = format!("ID by {}", form.runtime);
+                assert_eq!(text(&of_path(&path)), expected, "{path}");
+            }
         }
     }
 
