@@ -168,6 +168,11 @@ pub trait Fields: Copy {
     fn address(self) -> u64 {
         self.raw().address()
     }
+
+    #[inline(always)]
+    fn is_null(self) -> bool {
+        self.address() == 0
+    }
 }
 
 /// By a helper call for each field, which checks the address.
@@ -196,11 +201,6 @@ pub struct Known(u64);
 impl Known {
     /// No structure.
     pub const NULL: Self = Self(0);
-
-    #[inline(always)]
-    pub fn is_null(self) -> bool {
-        self.0 == 0
-    }
 
     /// The TCP socket that the first argument of a BTF tracepoint is; null if it is something else.
     #[inline(always)]
@@ -264,9 +264,16 @@ pub fn current_tgid() -> u32 {
     (aya_ebpf::helpers::bpf_get_current_pid_tgid() >> 32) as u32
 }
 
-/// The running process, in full.
+/// Bit of `task_struct.flags`, include/linux/sched.h: a thread of the kernel.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// The running process, in full; all zero for a thread of the kernel, which acts for somebody else.
 #[inline(always)]
 pub fn current_owner(owner: &mut OwnerRecord) {
+    if Ptr::current_task().read::<u32>(offset!(task_flags)) & PF_KTHREAD != 0 {
+        *owner = OwnerRecord::NOBODY;
+        return;
+    }
     let ids = aya_ebpf::helpers::bpf_get_current_pid_tgid();
     owner.pid = (ids >> 32) as u32;
     owner.uid = aya_ebpf::helpers::bpf_get_current_uid_gid() as u32;

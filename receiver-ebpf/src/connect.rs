@@ -14,8 +14,9 @@ use crate::{
         Ptr, current_owner, current_registers, current_tgid, offset, read_user, system_call_result,
     },
     iterators::socket_of,
-    maps, scope,
-    tcp::{self, AF_INET, AF_INET6},
+    maps, own, scope,
+    socket::{self, AF_INET, AF_INET6},
+    tcp::state,
 };
 
 const EACCES: u64 = 13;
@@ -72,7 +73,7 @@ fn is_no_way(result: i64) -> bool {
 #[inline(always)]
 fn never_tried(sk: Ptr) -> bool {
     !sk.is_null()
-        && tcp::is_tcp(sk)
+        && socket::is_tcp(sk)
         && scope::contains(sk)
         && sk.read::<u32>(offset!(tcp_write_seq)) == 0
 }
@@ -80,13 +81,13 @@ fn never_tried(sk: Ptr) -> bool {
 #[inline(always)]
 fn tell(sk: Ptr, peer: &SocketAddress, errno: u16) {
     let family = u16::from_ne_bytes([peer[0], peer[1]]);
-    if (family != AF_INET && family != AF_INET6) || tcp::is_own(current_tgid()) {
+    if (family != AF_INET && family != AF_INET6) || own::is_own(current_tgid()) {
         return;
     }
     let Some(record) = maps::reserve::<ConnectionRecord>() else {
         return;
     };
-    tcp::observe(sk, record);
+    socket::observe(sk, state::CLOSE, role::CLIENT, record);
     current_owner(&mut record.owner);
     record.peer_port = u16::from_be_bytes([peer[2], peer[3]]);
     if family == AF_INET {
@@ -102,6 +103,5 @@ fn tell(sk: Ptr, peer: &SocketAddress, errno: u16) {
     record.opened_boot_ns = record.header.boot_ns;
     record.error = errno;
     record.phase = phase::FAILED;
-    record.role = role::CLIENT;
     maps::send(record);
 }

@@ -4,15 +4,16 @@
 //! Runs when user space reads the iterator. A socket that several descriptors share is told once a pass; one without any
 //! descriptor (still in the accept queue, or closed and lingering) is left to the state changes.
 
-use netflume_ebpf::{ABSENT, Control, ListenerRecord, OwnerRecord};
+use netflume_ebpf::{ABSENT, Control, ListenerRecord, OwnerRecord, role};
 use zerocopy::FromZeros;
 
 use crate::{
     access::{Fields, Known, Ptr, Step, TaskFileContext, TcpContext, offset, setting},
-    maps::{self, Connection, EndpointKey, OWN_ENDPOINTS},
-    scope,
+    maps::{self, Connection},
+    own, scope, sequence,
     shared::{Shared, field},
-    tcp::{self, state},
+    socket,
+    tcp::state,
 };
 
 /// After these, every connection that is older than the program was seen when all of our own ends were known.
@@ -44,7 +45,7 @@ fn task_file(ctx: *mut TaskFileContext) -> i32 {
             }
         } else {
             let sk = socket_of(step.object.raw());
-            if !sk.is_null() && !shares_files_with_leader(step.task) && tcp::is_tcp(sk) {
+            if !sk.is_null() && !shares_files_with_leader(step.task) && socket::is_tcp(sk) {
                 visit(&step, sk, control);
             }
         }
@@ -79,22 +80,32 @@ fn visit(step: &Step, sk: impl Fields, control: Shared<Control>) {
         && step.task.get::<u32>(offset!(task_tgid)) == field!(control.own_tgid).get();
     let pass = field!(control.pass).get();
     if current == state::LISTEN {
-        if !own {
+        if own {
+            own::listens(sk, true);
+        } else {
             let mut record = ListenerRecord::new_zeroed();
-            tcp::listener(sk, &mut record, true);
+            socket::listener(sk, &mut record, true);
             owner_of(step, sk, &mut record.owner);
+            if !step.task.is_null() {
+                let leader = step.task.pointer(offset!(task_group_leader));
+                record.credentials = socket::credentials(leader.raw(), offset!(task_cred));
+            }
             step.write(&record);
         }
     } else if let Some(known) = maps::connection(sk) {
-        if field!(known.owner.pid).get() == 0 {
-            let mut owner = OwnerRecord::new_zeroed();
-            owner_of(step, sk, &mut owner);
-            field!(known.owner).store(&owner);
+        if step.task.is_null() {
+            if field!(known.owner.pid).get() == 0 {
+                take_over(step, sk, known);
+            }
+        } else if is_holders(step.task, known, pass) {
+            take_over(step, sk, known);
+            field!(known.held).set(pass as u16);
             maps::exclude(known, own);
         }
         if pass <= FIRST_PASSES {
             // The very first pass may have come to the other end of our own connection before it came to ours.
-            maps::exclude(known, tcp::is_other_end_of_own(sk));
+            let role = field!(known.role).get();
+            maps::exclude(known, own::is_other_end(sk, role));
         }
         if field!(known.excluded).get() == 0 && field!(known.pass).get() != pass {
             // When the reader's buffer is full, the kernel comes back with this socket.
@@ -107,15 +118,43 @@ fn visit(step: &Step, sk: impl Fields, control: Shared<Control>) {
     }
 }
 
+/// The connection is of the process that was found with it: nobody else is known to hold it, or its own name has changed (execve).
+///
+/// A pass comes to processes in the order of their numbers. So an owner with a smaller number that was not seen in this pass has it no
+/// more, and one with a larger number if it was not seen in the pass before either.
+#[inline(always)]
+fn is_holders(task: Known, known: Shared<Connection>, pass: u32) -> bool {
+    let process: u32 = task.get(offset!(task_tgid));
+    let owner = field!(known.owner.pid).get();
+    if process == owner {
+        let leader = task.pointer(offset!(task_group_leader));
+        let name = field!(known.owner.comm).pointer().cast::<u64>();
+        // SAFETY: the two words of the name, which is aligned.
+        let [first, second] = unsafe { [Shared::new(name), Shared::new(name.add(1))] };
+        field!(known.held).set(pass as u16);
+        return first.get() != leader.get::<u64>(offset!(task_comm))
+            || second.get() != leader.get::<u64>(offset!(task_comm) + 8);
+    }
+    let absent = (pass as u16).wrapping_sub(field!(known.held).get());
+    owner == 0 || absent > 1 || absent == 1 && process > owner
+}
+
+#[inline(always)]
+fn take_over(step: &Step, sk: impl Fields, known: Shared<Connection>) {
+    let mut owner = OwnerRecord::new_zeroed();
+    owner_of(step, sk, &mut owner);
+    field!(known.owner).store(&owner);
+}
+
 /// Tells it, if it is to be told; false: the reader's buffer is full.
 #[inline(always)]
 fn tell(step: &Step, sk: impl Fields, connection: &Connection) -> bool {
-    tcp::is_unwanted_loopback(sk)
+    socket::is_unwanted_loopback(sk)
         || maps::with_scratch(|record| {
-            tcp::observe(sk, record);
+            let state = u32::from(sk.get::<u8>(offset!(sock_state)));
+            socket::observe(sk, state, connection.role, record);
             record.owner = connection.owner;
             record.opened_boot_ns = connection.opened_boot_ns;
-            record.role = connection.role;
             step.write(record)
         })
 }
@@ -125,13 +164,11 @@ fn tell(step: &Step, sk: impl Fields, connection: &Connection) -> bool {
 fn found(step: &Step, sk: impl Fields, own: bool, pass: u32) {
     let mut connection = Connection::EMPTY;
     owner_of(step, sk, &mut connection.owner);
-    if own {
-        let mut key = EndpointKey::EMPTY;
-        tcp::local_end(sk, &mut key);
-        let _ = OWN_ENDPOINTS.insert(key, 1, 0);
-        connection.excluded = 1;
-    } else {
-        connection.excluded = u8::from(tcp::is_other_end_of_own(sk));
+    connection.held = pass as u16;
+    connection.role = sequence::role_of(sk);
+    connection.excluded = u8::from(own || own::is_other_end(sk, connection.role));
+    if own && connection.role != role::SERVER {
+        own::connected(sk, connection.role);
     }
     if connection.excluded == 0 && tell(step, sk, &connection) {
         connection.pass = pass;
@@ -165,7 +202,7 @@ pub fn socket_of(file: Ptr) -> Ptr {
 #[inline(always)]
 fn owner_of(step: &Step, sk: impl Fields, owner: &mut OwnerRecord) {
     if step.task.is_null() {
-        tcp::creator(sk, owner);
+        socket::creator(sk, owner);
         return;
     }
     let leader = step.task.pointer(offset!(task_group_leader));
@@ -179,6 +216,6 @@ fn owner_of(step: &Step, sk: impl Fields, owner: &mut OwnerRecord) {
     owner.cgroup_id = 0;
     if offset!(task_cgroups) != ABSENT && offset!(css_set_cgroup) != ABSENT {
         let set = leader.raw().follow(offset!(task_cgroups));
-        owner.cgroup_id = tcp::cgroup_id(set.follow(offset!(css_set_cgroup)));
+        owner.cgroup_id = socket::cgroup_id(set.follow(offset!(css_set_cgroup)));
     }
 }

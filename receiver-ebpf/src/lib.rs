@@ -87,6 +87,16 @@ pub struct OwnerRecord {
     pub comm: [u8; 16],
 }
 
+impl OwnerRecord {
+    /// Nothing known.
+    pub const NOBODY: Self = Self {
+        pid: 0,
+        uid: 0,
+        cgroup_id: 0,
+        comm: [0; 16],
+    };
+}
+
 /// One observation of one connection; counters are totals since it was opened.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -134,7 +144,9 @@ pub struct ConnectionRecord {
     /// [`transport`].
     pub transport: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// While the owner is unknown: a number for the credentials with which a process accepted it. Zero: none did.
+    pub acceptor: u32,
 }
 
 /// A socket that waits for connections, or went away.
@@ -157,6 +169,12 @@ pub struct ListenerRecord {
     pub listening: u8,
     /// Inode of the network namespace.
     pub netns: u32,
+    /// Identity while it lives: the address of the kernel's socket. Never leaves the program.
+    pub id: u64,
+    /// A number for the credentials of the process, which no other living process has.
+    pub credentials: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// What exchanges that had no room of their own moved since the record before.
@@ -308,7 +326,8 @@ impl UdpFlow {
             phase,
             role: self.role,
             transport: transport::UDP,
-            reserved: [0; 7],
+            reserved: [0; 3],
+            acceptor: 0,
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | [`iterators`] | `iter/task_file`, else `iter/tcp` | one record for each open connection, when user space asks |
 //! | [`udp`] | `fexit/udp_sendmsg` …, or `tp_btf/sock_send_length` … | bytes and datagrams of each socket and peer |
 //!
-//! [`scope`] says which sockets are watched; [`access`] alone touches kernel memory, [`shared`] map values. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
+//! [`scope`] says which sockets are watched, [`own`] which are ours, [`sequence`] and [`socket`] what a socket tells; [`access`] alone touches kernel memory, [`shared`] map values. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
 //! padding that was never written, so no `Option` and no enum with payload crosses the stack here.
 
 #![no_std]
@@ -23,8 +23,11 @@ mod access;
 mod connect;
 mod iterators;
 mod maps;
+mod own;
 mod scope;
+mod sequence;
 mod shared;
+mod socket;
 mod tcp;
 mod udp;
 

@@ -27,44 +27,19 @@ pub struct Connection {
     pub role: u8,
     /// One: our own, or the other end of our own; nothing is told.
     pub excluded: u8,
-    pub reserved: u16,
+    /// The last pass in which the owner was seen with it, or the one before it opened; the lower half of its number.
+    pub held: u16,
 }
 
 impl Connection {
     /// Nothing known.
     pub const EMPTY: Self = Self {
-        owner: OwnerRecord {
-            pid: 0,
-            uid: 0,
-            cgroup_id: 0,
-            comm: [0; 16],
-        },
+        owner: OwnerRecord::NOBODY,
         opened_boot_ns: 0,
         pass: 0,
         role: 0,
         excluded: 0,
-        reserved: 0,
-    };
-}
-
-/// An address and port of our own connections, as their other end sees it.
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub struct EndpointKey {
-    pub address: [u8; 16],
-    pub port: u16,
-    pub reserved: u16,
-    /// Only for loopback addresses, which mean something else in each network namespace; else zero.
-    pub netns: u32,
-}
-
-impl EndpointKey {
-    /// Nothing known.
-    pub const EMPTY: Self = Self {
-        address: [0; 16],
-        port: 0,
-        reserved: 0,
-        netns: 0,
+        held: 0,
     };
 }
 
@@ -76,11 +51,6 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
 #[map]
 pub static CONNECTIONS: HashMap<u64, Connection> =
     HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
-
-/// Local ends of our own connections.
-#[map]
-pub static OWN_ENDPOINTS: HashMap<EndpointKey, u64> =
-    HashMap::with_max_entries(1024, BPF_F_NO_PREALLOC);
 
 /// What user space tells while the programs run.
 #[map]
@@ -192,4 +162,13 @@ pub fn control() -> Option<Shared<Control>> {
     let value = CONTROL.get_ptr_mut(0)?;
     // SAFETY: a map value.
     Some(unsafe { Shared::new(value) })
+}
+
+/// Number of the newest iterator pass.
+#[inline(always)]
+pub fn pass() -> u32 {
+    match control() {
+        Some(control) => field!(control.pass).get(),
+        None => 0,
+    }
 }

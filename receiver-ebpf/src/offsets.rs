@@ -67,6 +67,10 @@ offsets! {
     sock_protocol = required "sock" "sk_protocol";
     /// u16, SOCK_STREAM and so on.
     sock_type = required "sock" "sk_type";
+    /// struct socket *: null before it was accepted, and once no process has it any more.
+    sock_socket = required "sock" "sk_socket";
+    /// u32, longest accept queue; accepted sockets have their listener's.
+    sock_max_ack_backlog = required "sock" "sk_max_ack_backlog";
     /// int, positive errno.
     sock_err = required "sock" "sk_err";
     /// int, positive errno that did not (yet) end the connection.
@@ -79,8 +83,6 @@ offsets! {
     sock_userlocks = optional "sock" "sk_userlocks";
     /// u8 of RCV_SHUTDOWN and SEND_SHUTDOWN.
     sock_shutdown = optional "sock" "sk_shutdown";
-    /// struct socket *.
-    sock_socket = required "sock" "sk_socket";
     /// struct bpf_local_storage *; null: no program keeps anything with the socket.
     sock_storage = optional "sock" "sk_bpf_storage";
     /// u32, parts of an unfinished datagram.
@@ -105,10 +107,20 @@ offsets! {
     cork_v6_dport = optional "inet_sock" "cork.fl.u.ip6.uli.ports.dport";
     /// Local port, network byte order; stays when the port is given back.
     inet_sport = required "inet_sock" "inet_sport";
-    /// Payload bytes sent, those sent again included.
+    /// Payload bytes handed down, those sent again and those refused on their way out included.
     tcp_bytes_sent = required "tcp_sock" "bytes_sent";
     /// Payload bytes sent again.
     tcp_bytes_retrans = required "tcp_sock" "bytes_retrans";
+    /// Bytes acknowledged, SYN and FIN counted as one each.
+    tcp_bytes_acked = required "tcp_sock" "bytes_acked";
+    /// u32, the first sequence number that is not acknowledged.
+    tcp_snd_una = required "tcp_sock" "snd_una";
+    /// u32, the next sequence number that is to be sent.
+    tcp_snd_nxt = required "tcp_sock" "snd_nxt";
+    /// u32, the next sequence number that is to come in.
+    tcp_rcv_nxt = required "tcp_sock" "rcv_nxt";
+    /// u32, segments sent; zero while not even a SYN was.
+    tcp_segs_out = required "tcp_sock" "segs_out";
     /// Bytes received in order, a FIN counted as one.
     tcp_bytes_received = required "tcp_sock" "bytes_received";
     /// Segments sent again.
@@ -123,8 +135,10 @@ offsets! {
     net_inum = required "net" "ns.inum";
     /// struct sock * of a struct socket.
     socket_sk = required "socket" "sk";
-    /// struct file * of a struct socket; null for the kernel's own.
+    /// struct file *; null for a socket of the kernel.
     socket_file = required "socket" "file";
+    /// const struct cred * of who opened it.
+    file_cred = required "file" "f_cred";
     /// struct fdtable * of a struct files_struct.
     files_fdt = optional "files_struct" "fdt";
     /// struct file **.
@@ -139,8 +153,6 @@ offsets! {
     inode_mode = required "inode" "i_mode";
     /// unsigned long.
     inode_number = required "inode" "i_ino";
-    /// unsigned int of PF_* bits.
-    task_flags = required "task_struct" "flags";
     /// Thread.
     task_pid = required "task_struct" "pid";
     /// Process.
@@ -151,6 +163,8 @@ offsets! {
     task_group_leader = required "task_struct" "group_leader";
     /// struct files_struct *.
     task_files = required "task_struct" "files";
+    /// u32 of PF_* bits.
+    task_flags = required "task_struct" "flags";
     /// const struct cred *.
     task_cred = required "task_struct" "cred";
     /// struct css_set *.

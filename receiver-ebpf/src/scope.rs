@@ -8,7 +8,7 @@ use crate::{
     access::{Fields, Ptr, current_tgid, offset, setting},
     maps,
     shared::{Shared, field},
-    tcp,
+    socket,
 };
 
 /// More generations than processes have in practice; the first process of the host stands at the end of each.
@@ -18,7 +18,7 @@ const GENERATIONS_MAX: u32 = 64;
 #[inline(always)]
 pub fn contains(sk: impl Fields) -> bool {
     let netns = setting!(scope_netns);
-    netns == 0 || (netns == u64::from(tcp::network_namespace(sk)) && is_of_cgroup(sk.raw()))
+    netns == 0 || (netns == u64::from(socket::network_namespace(sk)) && is_of_cgroup(sk.raw()))
 }
 
 /// The socket's creator (an accepted socket's is its listener's) lives in the watched cgroup or below. True where there is no such
@@ -49,7 +49,7 @@ fn is_of_cgroup(sk: Ptr) -> bool {
 fn ancestor(cgroup: Ptr, level: u32) -> u64 {
     let place = u64::from(level) * 8;
     if offset!(cgroup_ancestors) != ABSENT {
-        tcp::cgroup_id(cgroup.plus(place).follow(offset!(cgroup_ancestors)))
+        socket::cgroup_id(cgroup.plus(place).follow(offset!(cgroup_ancestors)))
     } else {
         cgroup.plus(place).read(offset!(cgroup_ancestor_ids))
     }

@@ -62,7 +62,7 @@ macro_rules! word {
         }
     )*};
 }
-word!(u8, u32, u64);
+word!(u8, u16, u32, u64);
 
 impl Shared<u64> {
     /// Writes `value` if there is zero, atomically; whether it did. Kernels from 5.12 on.

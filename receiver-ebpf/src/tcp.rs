@@ -7,21 +7,23 @@
 //! | --- | --- | --- |
 //! | → SYN_SENT | the connecting process | remember it as owner |
 //! | SYN_SENT → ESTABLISHED | any | note the time |
-//! | SYN_RECV → ESTABLISHED | any | remember an accepted connection, owner still unknown |
+//! | LISTEN → SYN_RECV | any | remember an accepted connection, owner still unknown |
+//! | SYN_RECV → ESTABLISHED | any | leave it out if it is ours or the other end of ours; note the time if both ends connected |
 //! | → FIN_WAIT1, → LAST_ACK | the closing process | remember it as owner if none is known |
 //! | → CLOSE | any | tell the final counters, forget |
 //! | ↔ LISTEN | the listening process | tell the listener |
+//!
+//! With TCP Fast Open a connection lives, and may end, in SYN_RECV: the process has it, data goes both ways.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use netflume_ebpf::{
-    ABSENT, ConnectionRecord, Header, ListenerRecord, OwnerRecord, kind, phase, role, transport,
-};
+use netflume_ebpf::{ConnectionRecord, ListenerRecord, OwnerRecord, phase, role};
 
 use crate::{
-    access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset, setting},
-    maps::{self, CONNECTIONS, Connection, EndpointKey, OWN_ENDPOINTS},
-    scope,
+    access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset},
+    maps::{self, CONNECTIONS, Connection},
+    own, scope, sequence,
     shared::{Shared, field},
+    socket,
 };
 
 /// TCP states, include/net/tcp_states.h.
@@ -47,11 +49,7 @@ pub mod state {
     }
 }
 
-pub const AF_INET: u16 = 2;
-pub const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
-/// Bit of `sk_flags`, include/net/sock.h `enum sock_flags`: the peer's FIN came in (set by `tcp_fin`).
-const SOCK_DONE: u64 = 1 << 1;
+const EADDRNOTAVAIL: u16 = 99;
 const ECANCELED: u16 = 125;
 
 /// Every change of a TCP state, in every network namespace.
@@ -63,6 +61,7 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
     match new {
         state::ESTABLISHED
         | state::SYN_SENT
+        | state::SYN_RECV
         | state::FIN_WAIT1
         | state::CLOSE
         | state::LAST_ACK
@@ -81,10 +80,16 @@ pub fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
 fn change(sk: Known, old: u32, new: u32) {
     match new {
         state::SYN_SENT => connecting(sk),
+        state::SYN_RECV if old == state::LISTEN => arriving(sk),
+        // Both ends connected to each other.
+        state::SYN_RECV => {}
         state::ESTABLISHED if old == state::SYN_SENT => connected(sk),
         state::ESTABLISHED => accepted(sk),
         state::FIN_WAIT1 | state::LAST_ACK => {
             if let Some(connection) = maps::connection(sk) {
+                if old == state::SYN_RECV {
+                    opened(connection);
+                }
                 closed_by_current(connection);
             }
         }
@@ -94,26 +99,13 @@ fn change(sk: Known, old: u32, new: u32) {
     }
 }
 
-/// An IPv4 or IPv6 TCP socket.
-#[inline(always)]
-pub fn is_tcp(sk: impl Fields) -> bool {
-    let family: u16 = sk.get(offset!(sock_family));
-    (family == AF_INET || family == AF_INET6)
-        && sk.get::<u16>(offset!(sock_protocol)) == IPPROTO_TCP
-}
-
-/// Inode number of the socket's network namespace.
-#[inline(always)]
-pub fn network_namespace(sk: impl Fields) -> u32 {
-    sk.pointer(offset!(sock_net)).get(offset!(net_inum))
-}
-
 #[inline(always)]
 fn connecting(sk: Known) {
     let mut connection = Connection::EMPTY;
     current_owner(&mut connection.owner);
     connection.role = role::CLIENT;
-    connection.excluded = u8::from(is_own(connection.owner.pid));
+    connection.excluded = u8::from(own::is_own(connection.owner.pid));
+    connection.held = maps::pass() as u16;
     maps::remember(sk, &connection, false);
 }
 
@@ -122,33 +114,40 @@ fn connected(sk: Known) {
     let Some(connection) = maps::connection(sk) else {
         return;
     };
-    field!(connection.opened_boot_ns).set(boot_ns());
+    opened(connection);
     if field!(connection.excluded).get() != 0 {
-        // The other end may be on this host: it recognises us by our end of the connection.
-        let mut key = EndpointKey::EMPTY;
-        local_end(sk, &mut key);
-        let _ = OWN_ENDPOINTS.insert(key, 1, 0);
+        // The other end may be on this host.
+        own::connected(sk, role::CLIENT);
     }
+}
+
+/// A copy of the listener for a connection that comes in. Its addresses are not known yet.
+#[inline(always)]
+fn arriving(sk: Known) {
+    let mut connection = Connection::EMPTY;
+    connection.opened_boot_ns = boot_ns();
+    connection.role = role::SERVER;
+    maps::remember(sk, &connection, false);
 }
 
 #[inline(always)]
 fn accepted(sk: Known) {
-    let mut connection = Connection::EMPTY;
-    connection.opened_boot_ns = boot_ns();
-    connection.role = role::SERVER;
-    connection.excluded = u8::from(is_other_end_of_own(sk));
-    if maps::remember(sk, &connection, true) {
-        return;
+    let ours = own::accepts(sk) || own::is_other_end(sk, role::UNKNOWN);
+    // A connection that came in was noted when it arrived.
+    if (ours || !sequence::came_from_listener(sk))
+        && let Some(connection) = maps::connection(sk)
+    {
+        maps::exclude(connection, ours);
+        opened(connection);
     }
-    let Some(known) = maps::connection(sk) else {
-        return;
-    };
-    let opened = field!(known.opened_boot_ns);
-    if field!(known.role).get() == role::CLIENT && opened.get() == 0 {
-        // Both ends connected to each other at the same time: SYN_SENT → SYN_RECV → ESTABLISHED.
-        opened.set(connection.opened_boot_ns);
-    } else {
-        known.store(&connection);
+}
+
+/// Notes the time, unless it is noted already.
+#[inline(always)]
+fn opened(connection: Shared<Connection>) {
+    let opened = field!(connection.opened_boot_ns);
+    if opened.get() == 0 && field!(connection.role).get() == role::CLIENT {
+        opened.set(boot_ns());
     }
 }
 
@@ -156,10 +155,10 @@ fn accepted(sk: Known) {
 #[inline(always)]
 fn closed_by_current(connection: Shared<Connection>) {
     if field!(connection.owner.pid).get() == 0 {
-        let mut owner = Connection::EMPTY.owner;
+        let mut owner = OwnerRecord::NOBODY;
         current_owner(&mut owner);
         field!(connection.owner).store(&owner);
-        maps::exclude(connection, is_own(owner.pid));
+        maps::exclude(connection, own::is_own(owner.pid));
     }
 }
 
@@ -181,227 +180,81 @@ fn closed(sk: Known, old: u32) {
     if open && sk.get::<u32>(offset!(sock_err)) == 0 {
         closed_by_current(connection);
     }
-    if field!(connection.excluded).get() == 0 {
-        tell_end(sk, old, &connection.load());
-    } else {
-        let mut key = EndpointKey::EMPTY;
-        local_end(sk, &mut key);
-        let _ = OWN_ENDPOINTS.remove(key);
+    let known = connection.load();
+    if known.excluded != 0 {
+        own::ended(sk, known.role);
+    } else if old != state::SYN_RECV || was_used(sk, &known) {
+        tell_end(sk, old, &known);
     }
     let _ = CONNECTIONS.remove(sk.address());
 }
 
+/// What ends in SYN_RECV was mostly never a connection: the kernel made a socket for it and threw it away. Unless data came with the
+/// SYN, or a process has it, or it connected itself.
+#[inline(always)]
+fn was_used(sk: Known, connection: &Connection) -> bool {
+    connection.role == role::CLIENT
+        || sequence::bytes_received(sk) != 0
+        || !sk.pointer(offset!(sock_socket)).is_null()
+}
+
 #[inline(always)]
 fn tell_end(sk: Known, old: u32, connection: &Connection) {
-    if is_unwanted_loopback(sk) {
+    if socket::is_unwanted_loopback(sk) {
         return;
     }
     let Some(record) = maps::reserve::<ConnectionRecord>() else {
         return;
     };
-    observe(sk, record);
+    let mut role = connection.role;
+    if role == role::UNKNOWN {
+        role = sequence::role_of(sk);
+    }
+    socket::observe(sk, old, role, record);
     record.opened_boot_ns = connection.opened_boot_ns;
-    record.role = connection.role;
     if connection.owner.pid == 0 {
-        creator(sk, &mut record.owner);
+        socket::creator(sk, &mut record.owner);
+        record.acceptor = socket::acceptor(sk);
     } else {
         record.owner = connection.owner;
     }
     let error: u32 = sk.get(offset!(sock_err));
     record.error = error as u16;
     record.phase = phase::CLOSED;
-    if old == state::SYN_SENT {
+    let never = connection.role == role::CLIENT && connection.opened_boot_ns == 0;
+    if old == state::SYN_SENT || old == state::SYN_RECV && never {
         record.phase = phase::FAILED;
         record.opened_boot_ns = record.header.boot_ns;
+        record.bytes_sent = 0;
         if error == 0 {
-            // The process gave up first. What the network had said until then is the better reason, if it said anything.
-            let soft: u32 = sk.get(offset!(sock_err_soft));
-            record.error = if soft == 0 { ECANCELED } else { soft as u16 };
+            record.error = reason(sk);
         }
     }
     maps::send(record);
 }
 
+/// Why an attempt ended that no answer of the network ended.
+#[inline(always)]
+fn reason(sk: Known) -> u16 {
+    if sk.get::<u32>(offset!(tcp_segs_out)) == 0 {
+        // Not even a SYN was sent: there was no free port.
+        return EADDRNOTAVAIL;
+    }
+    // The process gave up first. What the network had said until then is the better reason, if it said anything.
+    let soft: u32 = sk.get(offset!(sock_err_soft));
+    if soft == 0 { ECANCELED } else { soft as u16 }
+}
+
 #[inline(always)]
 fn tell_listener(sk: Known, listening: bool) {
-    if is_own(current_tgid()) {
+    if own::is_own(current_tgid()) {
+        own::listens(sk, listening);
         return;
     }
     if let Some(record) = maps::reserve::<ListenerRecord>() {
-        listener(sk, record, listening);
+        socket::listener(sk, record, listening);
         current_owner(&mut record.owner);
+        record.credentials = socket::credentials(Ptr::current_task(), offset!(task_cred));
         maps::send(record);
-    }
-}
-
-/// A listening socket as it is told; the owner is the caller's.
-#[inline(always)]
-pub fn listener(sk: impl Fields, record: &mut ListenerRecord, listening: bool) {
-    record.header = header::<ListenerRecord>(kind::LISTENER);
-    record.local_port = sk.get(offset!(sock_num));
-    if record.local_port == 0 {
-        record.local_port = local_port(sk);
-    }
-    record.transport = transport::TCP;
-    record.listening = u8::from(listening);
-    record.netns = network_namespace(sk);
-    copy_address(
-        sk,
-        &mut record.local_address,
-        offset!(sock_rcv_saddr),
-        offset!(sock_v6_rcv_saddr),
-    );
-}
-
-/// A connection's tuple and counters as they stand; owner, opening time and role are the caller's.
-#[inline(always)]
-pub fn observe(sk: impl Fields, record: &mut ConnectionRecord) {
-    record.header = header::<ConnectionRecord>(kind::CONNECTION);
-    record.id = sk.address();
-    record.local_port = local_port(sk);
-    record.peer_port = u16::from_be(sk.get(offset!(sock_dport)));
-    record.netns = network_namespace(sk);
-    copy_address(
-        sk,
-        &mut record.local_address,
-        offset!(sock_rcv_saddr),
-        offset!(sock_v6_rcv_saddr),
-    );
-    copy_address(
-        sk,
-        &mut record.peer_address,
-        offset!(sock_daddr),
-        offset!(sock_v6_daddr),
-    );
-    let sent: u64 = sk.get(offset!(tcp_bytes_sent));
-    record.bytes_sent = sent.saturating_sub(sk.get(offset!(tcp_bytes_retrans)));
-    let received: u64 = sk.get(offset!(tcp_bytes_received));
-    // The peer's FIN took one number of the sequence, which the kernel counts as a byte.
-    let fin = sk.get::<u64>(offset!(sock_flags)) & SOCK_DONE != 0;
-    record.bytes_received = received.saturating_sub(u64::from(fin));
-    record.packets_sent = 0;
-    record.packets_received = 0;
-    record.retransmits = sk.get(offset!(tcp_total_retrans));
-    record.rtt_us = sk.get::<u32>(offset!(tcp_srtt_us)) >> 3;
-    record.rtt_var_us = sk.get::<u32>(offset!(tcp_mdev_us)) >> 2;
-    record.error = 0;
-    record.phase = phase::OPEN;
-    record.transport = transport::TCP;
-    record.reserved = [0; 7];
-}
-
-/// Loopback traffic that the settings leave out.
-#[inline(always)]
-pub fn is_unwanted_loopback(sk: impl Fields) -> bool {
-    if setting!(skip_loopback) == 0 {
-        return false;
-    }
-    let mut peer = [0; 16];
-    copy_address(sk, &mut peer, offset!(sock_daddr), offset!(sock_v6_daddr));
-    is_loopback(&peer)
-}
-
-/// `127.0.0.0/8` (v4-mapped) or `::1`.
-#[inline(always)]
-pub fn is_loopback(address: &[u8; 16]) -> bool {
-    let all = u128::from_be_bytes(*address);
-    let (high, low) = ((all >> 64) as u64, all as u64);
-    high == 0 && (low == 1 || low >> 24 == 0xff_ff7f)
-}
-
-/// The process is netflume itself.
-#[inline(always)]
-pub fn is_own(tgid: u32) -> bool {
-    match maps::control() {
-        Some(control) => {
-            let own = field!(control.own_tgid).get();
-            own != 0 && own == tgid
-        }
-        None => false,
-    }
-}
-
-/// The peer of this socket is one of our own connections.
-#[inline(always)]
-pub fn is_other_end_of_own(sk: impl Fields) -> bool {
-    let mut key = EndpointKey::EMPTY;
-    copy_address(
-        sk,
-        &mut key.address,
-        offset!(sock_daddr),
-        offset!(sock_v6_daddr),
-    );
-    key.port = u16::from_be(sk.get(offset!(sock_dport)));
-    if is_loopback(&key.address) {
-        key.netns = network_namespace(sk);
-    }
-    OWN_ENDPOINTS.get_ptr(key).is_some()
-}
-
-/// The local end, as a peer on this host would see it.
-#[inline(always)]
-pub fn local_end(sk: impl Fields, key: &mut EndpointKey) {
-    copy_address(
-        sk,
-        &mut key.address,
-        offset!(sock_rcv_saddr),
-        offset!(sock_v6_rcv_saddr),
-    );
-    key.port = local_port(sk);
-    if is_loopback(&key.address) {
-        key.netns = network_namespace(sk);
-    }
-}
-
-/// `inet_sport`, which outlives the binding; `skc_num` is zero already when the active closer gets to CLOSE.
-#[inline(always)]
-pub fn local_port(sk: impl Fields) -> u16 {
-    u16::from_be(sk.get(offset!(inet_sport)))
-}
-
-/// What the socket itself knows of its creator (an accepted socket's is its listener's): the user and the cgroup.
-#[inline(always)]
-pub fn creator(sk: impl Fields, owner: &mut OwnerRecord) {
-    owner.pid = 0;
-    owner.uid = sk.get(offset!(sock_uid));
-    owner.cgroup_id = 0;
-    owner.comm = [0; 16];
-    if offset!(sock_cgroup) != ABSENT {
-        let cgroup = sk.raw().follow(offset!(sock_cgroup));
-        // Before 5.15 the word is something else than a pointer when its lowest bit is set.
-        if cgroup.address() & 1 == 0 {
-            owner.cgroup_id = cgroup_id(cgroup);
-        }
-    }
-}
-
-/// Inode number of a struct cgroup; zero where the kernel does not have one.
-#[inline(always)]
-pub fn cgroup_id(cgroup: Ptr) -> u64 {
-    if offset!(cgroup_kn) == ABSENT || offset!(kernfs_id) == ABSENT {
-        return 0;
-    }
-    cgroup.follow(offset!(cgroup_kn)).read(offset!(kernfs_id))
-}
-
-#[inline(always)]
-pub fn header<T>(kind: u16) -> Header {
-    Header {
-        size: size_of::<T>() as u16,
-        kind,
-        reserved: 0,
-        boot_ns: boot_ns(),
-    }
-}
-
-/// An address of the socket; IPv4 becomes v4-mapped.
-#[inline(always)]
-pub fn copy_address(sk: impl Fields, address: &mut [u8; 16], v4: u32, v6: u32) {
-    if sk.get::<u16>(offset!(sock_family)) == AF_INET6 && v6 != ABSENT {
-        let words: [u64; 2] = [sk.get(v6), sk.get(v6 + 8)];
-        *address = zerocopy::transmute!(words);
-    } else {
-        let [a, b, c, d] = sk.get::<u32>(v4).to_ne_bytes();
-        *address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d];
     }
 }

@@ -28,9 +28,9 @@ use self::{
 };
 use crate::{
     access::{self, Ptr, current_owner, current_tgid, offset, setting},
-    maps, scope,
+    maps, own, scope,
     shared::{Shared, field},
-    tcp,
+    socket,
 };
 
 const AF_INET: u16 = 2;
@@ -43,7 +43,6 @@ const SOCK_BINDPORT_LOCK: u64 = 8;
 /// `sk_shutdown`: nothing more is to be received (include/net/sock.h).
 const RCV_SHUTDOWN: u8 = 1;
 /// `task_struct::flags`: a kernel thread (include/linux/sched.h).
-const PF_KTHREAD: u32 = 0x0020_0000;
 /// Of an IPv6 address in a message (`SIN6_LEN_RFC2133`).
 const SIN6_LENGTH_MIN: u32 = 24;
 /// Let the system call go on.
@@ -340,7 +339,8 @@ fn moved(sk: Ptr, call: &Moved) {
     }
     let mut new = UdpFlow::new_zeroed();
     begin(sk, &peer, call, local_port, &mut new);
-    if setting!(skip_loopback) != 0 && tcp::is_loopback(&zerocopy::transmute!(new.peer_address)) {
+    if setting!(skip_loopback) != 0 && socket::is_loopback(&zerocopy::transmute!(new.peer_address))
+    {
         return;
     }
     // Two threads may begin it at once: one entry wins, both count in it.
@@ -360,21 +360,19 @@ fn moved(sk: Ptr, call: &Moved) {
 
 #[inline(always)]
 fn begin(sk: Ptr, peer: &Peer, call: &Moved, local_port: u16, flow: &mut UdpFlow) {
-    let task_flags: u32 = Ptr::current_task().read(offset!(task_flags));
-    if task_flags & PF_KTHREAD == 0 {
-        current_owner(&mut flow.owner);
-    } else {
+    current_owner(&mut flow.owner);
+    if flow.owner.pid == 0 {
         // The kernel's own socket: no process has it.
-        tcp::creator(sk, &mut flow.owner);
+        socket::creator(sk, &mut flow.owner);
     }
-    flow.excluded = u8::from(tcp::is_own(flow.owner.pid));
+    flow.excluded = u8::from(own::is_own(flow.owner.pid));
     flow.first_boot_ns = access::boot_ns();
     flow.peer_address = peer.address;
     flow.peer_port = peer.port as u16;
     flow.local_port = local_port;
-    flow.netns = tcp::network_namespace(sk);
+    flow.netns = socket::network_namespace(sk);
     let mut bytes = [0; 16];
-    tcp::copy_address(
+    socket::copy_address(
         sk,
         &mut bytes,
         offset!(sock_rcv_saddr),

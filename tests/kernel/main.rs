@@ -13,7 +13,10 @@
 mod bounds;
 mod coexistence;
 mod failures;
+mod fastopen;
 mod iterators;
+mod older;
+mod own;
 mod owners;
 mod scope;
 mod support;

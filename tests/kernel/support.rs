@@ -1,5 +1,8 @@
 //! A source that watches the test's own sockets, a memory of what it said, namespaces, and a second process.
 
+pub(crate) mod queue;
+pub(crate) mod sockets;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;

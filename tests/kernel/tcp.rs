@@ -7,7 +7,7 @@ use netflume_core::model::netflow::{ConnectionState, Phase, Role};
 use netflume_tests::wait::until;
 
 use crate::support::{
-    Pair, Watch, connected, deafen, in_new_namespace, own_namespace, pair, undeafen,
+    Pair, Watch, connected, deafen, in_new_namespace, own_namespace, pair, queue, sockets, undeafen,
 };
 
 /// The end as the client's and as the server's socket told it, for what the client sent and received.
@@ -134,49 +134,6 @@ fn open_connections_are_told_at_every_interval_with_their_running_totals() {
 
 #[test]
 #[ignore = "needs root and a BTF kernel"]
-fn connections_older_than_the_program_are_found_with_their_owner() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = listener.local_addr().unwrap();
-    let mut old = connected(&listener, to);
-    old.exchange(500, 600);
-    let mut watch = Watch::start();
-    watch.collect();
-    for (local, peer, sent) in [(old.a, old.b, 500), (old.b, old.a, 600)] {
-        let state = watch.last(local, peer);
-        assert_eq!(
-            (state.opened_boot_time_ns, state.phase, state.bytes_sent),
-            (0, Phase::Open, sent)
-        );
-        assert_eq!(state.owner.pid, std::process::id());
-        assert_eq!(state.role, Role::Unknown, "the listener tells: see below");
-    }
-    let told = watch
-        .listeners
-        .iter()
-        .find(|l| l.local == to.into())
-        .unwrap();
-    assert!(
-        told.listening && told.owner.pid == std::process::id(),
-        "{told:?}"
-    );
-    old.exchange(1, 2);
-    let (a, b) = (old.a, old.b);
-    old.close();
-    let end = watch.closed(a, b);
-    assert_eq!(
-        (end.bytes_sent, end.bytes_received, end.opened_boot_time_ns),
-        (501, 602, 0)
-    );
-    assert_eq!(
-        end.owner.pid,
-        std::process::id(),
-        "remembered since it was found"
-    );
-    assert_eq!(watch.closed(b, a).bytes_received, 501);
-}
-
-#[test]
-#[ignore = "needs root and a BTF kernel"]
 fn other_network_namespaces_are_seen() {
     let mut watch = Watch::start();
     let (here, there) = (
@@ -220,6 +177,35 @@ fn segments_sent_again_are_told_and_do_not_count_as_bytes() {
     assert!(end.retransmits >= again.unwrap());
     assert_eq!((end.bytes_sent, end.bytes_received), (3010, 10));
     assert_eq!(watch.closed(b, a).bytes_received, 3010);
+}
+
+/// The own queueing discipline refuses segments; TCP sends them again, but the kernel counts them as sent twice.
+#[test]
+#[ignore = "needs root and a BTF kernel"]
+fn segments_that_never_left_do_not_count_as_bytes() {
+    in_new_namespace(|| {
+        let mut watch = Watch::start();
+        let mut pair = pair("127.0.0.1:0");
+        pair.exchange(10, 20);
+        // Acknowledgements pass, data does not.
+        queue::limit_loopback(200);
+        pair.client.write_all(&[5; 3000]).unwrap();
+        until("the kernel to count bytes twice", || {
+            let info = sockets::tcp_info(&pair.client);
+            (info.tcpi_bytes_sent - info.tcpi_bytes_retrans > 3010).then_some(())
+        })
+        .unwrap();
+        watch.collect();
+        let open = watch.last(pair.a, pair.b);
+        assert!(open.bytes_sent <= 3010, "{open:?}");
+        queue::limit_loopback(1_000_000);
+        pair.server.read_exact(&mut [0; 3000]).unwrap();
+        watch.collect();
+        assert_eq!(watch.last(pair.a, pair.b).bytes_sent, 3010);
+        let (a, b) = (pair.a, pair.b);
+        pair.close();
+        assert_both_ends(&mut watch, a, b, 3010, 20);
+    });
 }
 
 #[test]

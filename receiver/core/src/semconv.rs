@@ -203,6 +203,8 @@ pub mod netflow {
     pub const INCOMING: &str = "incoming";
     /// [`DIRECTION`]: the local end is the client, or nothing told.
     pub const OUTGOING: &str = "outgoing";
+    /// Value of `direction`: nothing tells.
+    pub const UNKNOWN: &str = "unknown";
     /// Text.
     pub const SRC_IP: &str = "src_ip";
     /// Text; [`ANY_PORT`] when merged away.

@@ -21,6 +21,7 @@
 mod connection;
 mod flows;
 mod listeners;
+mod ownerless;
 mod owners;
 mod sums;
 
@@ -130,6 +131,8 @@ pub struct FlowTable {
     /// Id and time of connections that ended in this interval, and in the one before.
     ended: [HashMap<u64, u64, RandomState>; 2],
     listeners: Listeners,
+    /// Connections that ended in this interval, and nobody was seen with them.
+    ownerless: HashMap<u64, ConnectionState, RandomState>,
     owners: Owners,
     flows: Flows,
     /// Counts the intervals.
@@ -152,6 +155,7 @@ impl FlowTable {
             by_id: HashMap::default(),
             ended: [HashMap::default(), HashMap::default()],
             listeners: Listeners::default(),
+            ownerless: HashMap::default(),
             pass: 0,
             full: false,
             counts: Counts::default(),
@@ -195,8 +199,18 @@ impl FlowTable {
         if state.transport == Transport::Udp && state.role == Role::Server {
             self.listeners.mark(Transport::Udp, state.local.port);
         }
-        let heir = self.with_listeners_owner(state);
-        let state = heir.as_ref().unwrap_or(state);
+        self.settle_one(state.id, identify);
+        if self.hold(state) {
+            return;
+        }
+        self.apply_state(state, identify);
+    }
+
+    fn apply_state(
+        &mut self,
+        state: &ConnectionState,
+        identify: &mut impl FnMut(&Owner, u64) -> Arc<Identity>,
+    ) {
         if let Some(&number) = self.by_id.get(&state.id) {
             let number = number as usize;
             match self.connections[number].life_of(state) {
@@ -212,23 +226,6 @@ impl FlowTable {
             return self.late();
         }
         self.first(state, identify);
-    }
-
-    /// The last word on an accepted connection that nobody was seen with (its peer reset it before any interval): who listens
-    /// there accepted it.
-    fn with_listeners_owner(&self, state: &ConnectionState) -> Option<ConnectionState> {
-        if state.phase != Phase::Closed || state.owner.pid != 0 || state.role == Role::Client {
-            return None;
-        }
-        if let Some(&number) = self.by_id.get(&state.id)
-            && known_owner(&self.owners, &self.connections[number as usize])
-        {
-            return None;
-        }
-        let owner = self
-            .listeners
-            .owner(state.transport, state.netns, &state.local)?;
-        Some(ConnectionState { owner, ..*state })
     }
 
     /// An observation of a connection that is not in the table.
@@ -292,7 +289,7 @@ impl FlowTable {
         self.remove(number);
     }
 
-    /// One socket may be held by several processes: it stays with the first as long as that one is seen with it.
+    /// One socket may be held by several processes: the first that is seen with it in a pass has it.
     fn owner(
         &mut self,
         number: usize,
@@ -309,7 +306,7 @@ impl FlowTable {
             if known.comm == state.owner.comm {
                 return;
             }
-        } else if known.pid != 0 && self.pass.wrapping_sub(connection.owner_pass) < 2 {
+        } else if known.pid != 0 && connection.owner_pass == self.pass {
             return;
         }
         let identity = identify(&state.owner, state.boot_time_ns);
@@ -387,7 +384,7 @@ impl FlowTable {
         connection.opening = false;
     }
 
-    /// Ends the interval: gives a record for each flow that did something in it, and the sums of each metric series, those
+    /// Ends the interval, after [`Self::settle`]: gives a record for each flow that did something in it, and the sums of each metric series, those
     /// without change but with open connections included. `unix_ns` is the end of the interval.
     pub fn flush(
         &mut self,
@@ -395,6 +392,8 @@ impl FlowTable {
         record: impl FnMut(NetflowRecord),
         usage: impl FnMut(&Usage<'_>),
     ) {
+        let nobody = self.owners.nobody();
+        self.settle(|_, _| Arc::clone(&nobody));
         let lost_after = self.options.expire_after_passes;
         let forgotten_after = lost_after.saturating_mul(LOST_FACTOR);
         let mut number = 0;
@@ -424,6 +423,7 @@ impl FlowTable {
         self.flows.take_records(unix_ns, &self.owners, record);
         self.flows.sums.take(&self.owners, usage);
         self.owners.sweep();
+        self.listeners.end_pass();
         let [now, before] = &mut self.ended;
         std::mem::swap(now, before);
         now.clear();

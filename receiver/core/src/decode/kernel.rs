@@ -8,7 +8,7 @@ use netflume_ebpf::{
     phase, role, transport,
 };
 use thiserror::Error;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::model::netflow::{
     ConnectError, ConnectionState, Endpoint, KernelEvent, Listener, Overflow, Owner, Phase, Role,
@@ -52,6 +52,9 @@ pub struct Record<'a> {
     /// All of it, header included.
     pub bytes: &'a [u8],
 }
+
+/// A listener as the first version recorded it.
+const LISTENER_MIN_BYTES: usize = std::mem::offset_of!(ListenerRecord, id);
 
 /// Splits a batch into records; stops at the first whose length makes no sense.
 pub fn records(bytes: &[u8]) -> impl Iterator<Item = Record<'_>> {
@@ -131,22 +134,31 @@ fn is_known(header: &Header) -> bool {
 
 fn event(record: Record<'_>) -> Result<KernelEvent, DecodeError> {
     match record.kind {
-        kind::CONNECTION => connection(&read(record)?).map(KernelEvent::Connection),
-        kind::LISTENER => listener(&read(record)?).map(KernelEvent::Listener),
-        kind::OVERFLOW => overflow(&read(record)?).map(KernelEvent::Overflow),
+        kind::CONNECTION => {
+            let whole = size_of::<ConnectionRecord>();
+            connection(&read(record, whole)?).map(KernelEvent::Connection)
+        }
+        kind::LISTENER => listener(&read(record, LISTENER_MIN_BYTES)?).map(KernelEvent::Listener),
+        kind::OVERFLOW => {
+            let whole = size_of::<OverflowRecord>();
+            overflow(&read(record, whole)?).map(KernelEvent::Overflow)
+        }
         other => Err(DecodeError::Kind(other)),
     }
 }
 
-/// The layout at the start of a record.
-fn read<T: FromBytes>(record: Record<'_>) -> Result<T, DecodeError> {
-    let size = u16::try_from(record.bytes.len()).unwrap_or(u16::MAX);
-    T::read_from_prefix(record.bytes)
-        .map(|(value, _)| value)
-        .map_err(|_| DecodeError::Short {
+/// The layout at the start of a record of at least `min` bytes; what an earlier version did not have is zero.
+fn read<T: FromBytes + IntoBytes>(record: Record<'_>, min: usize) -> Result<T, DecodeError> {
+    if record.bytes.len() < min {
+        return Err(DecodeError::Short {
             kind: record.kind,
-            size,
-        })
+            size: u16::try_from(record.bytes.len()).unwrap_or(u16::MAX),
+        });
+    }
+    let mut value = T::new_zeroed();
+    let known = record.bytes.len().min(size_of::<T>());
+    value.as_mut_bytes()[..known].copy_from_slice(&record.bytes[..known]);
+    Ok(value)
 }
 
 fn connection(record: &ConnectionRecord) -> Result<ConnectionState, DecodeError> {
@@ -185,11 +197,13 @@ fn connection(record: &ConnectionRecord) -> Result<ConnectionState, DecodeError>
         rtt_us: record.rtt_us,
         rtt_var_us: record.rtt_var_us,
         error: connect_error(record.error),
+        acceptor: record.acceptor,
     })
 }
 
 fn listener(record: &ListenerRecord) -> Result<Listener, DecodeError> {
     Ok(Listener {
+        id: record.id,
         transport: transport_of(record.transport)?,
         netns: record.netns,
         local: Endpoint {
@@ -197,6 +211,7 @@ fn listener(record: &ListenerRecord) -> Result<Listener, DecodeError> {
             port: record.local_port,
         },
         owner: owner(&record.owner),
+        credentials: record.credentials,
         listening: record.listening != 0,
     })
 }
@@ -374,6 +389,27 @@ mod tests {
         bytes.extend([0xee; 16]);
         bytes.extend_from_slice(sample().as_bytes());
         assert!(matches!(all(&bytes).as_slice(), [Ok(_), Ok(_)]));
+    }
+
+    #[test]
+    fn a_listener_of_an_earlier_version_is_read() {
+        let listener = ListenerRecord {
+            header: Header {
+                size: 72,
+                kind: kind::LISTENER,
+                ..Header::default()
+            },
+            local_port: 80,
+            transport: transport::TCP,
+            listening: 1,
+            ..ListenerRecord::default()
+        };
+        let old = &listener.as_bytes()[..72];
+        let events = all(&[old, sample().as_bytes()].concat());
+        let [Ok(KernelEvent::Listener(told)), Ok(_)] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert_eq!((told.local.port, told.id, told.credentials), (80, 0, 0));
     }
 
     #[test]

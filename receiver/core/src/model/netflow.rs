@@ -175,6 +175,8 @@ pub struct ConnectionState {
     pub rtt_var_us: u32,
     /// Why it failed or was torn down, if it was.
     pub error: Option<ConnectError>,
+    /// The credentials with which it was accepted, a number that tells processes apart; zero: not accepted, or the owner is known.
+    pub acceptor: u32,
 }
 
 impl Default for ConnectionState {
@@ -198,13 +200,17 @@ impl Default for ConnectionState {
             rtt_us: 0,
             rtt_var_us: 0,
             error: None,
+            acceptor: 0,
         }
     }
 }
 
-/// A socket that waits for connections (TCP) or is bound to a chosen port (UDP): what makes an accepted connection incoming.
+/// A socket that waits for connections (TCP) or is bound to a chosen port (UDP): what makes an accepted connection incoming. One
+/// observation for each process that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {
+    /// Identity while it lives: several may share an address and port.
+    pub id: u64,
     /// TCP or UDP.
     pub transport: Transport,
     /// Inode of the network namespace.
@@ -213,8 +219,24 @@ pub struct Listener {
     pub local: Endpoint,
     /// The process.
     pub owner: Owner,
+    /// Of this process; as in [`ConnectionState::acceptor`].
+    pub credentials: u32,
     /// False when the listener was closed.
     pub listening: bool,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            transport: Transport::Tcp,
+            netns: 0,
+            local: Endpoint::default(),
+            owner: Owner::default(),
+            credentials: 0,
+            listening: false,
+        }
+    }
 }
 
 /// What exchanges moved that had no room of their own in the kernel, since the event before.
@@ -248,8 +270,10 @@ pub enum KernelEvent {
 pub enum Direction {
     /// The local end is the server.
     Incoming,
-    /// The local end is the client, or nothing told.
+    /// The local end is the client.
     Outgoing,
+    /// Nothing tells: the connection is older than the program.
+    Unknown,
 }
 
 /// The process that owns one end, with names captured while it lived.

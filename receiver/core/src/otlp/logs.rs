@@ -184,6 +184,7 @@ fn netflow_body(
     let direction = match record.direction {
         Direction::Incoming => netflow::INCOMING,
         Direction::Outgoing => netflow::OUTGOING,
+        Direction::Unknown => netflow::UNKNOWN,
     };
     text_kv(out, VALUES, key!(netflow::DIRECTION), direction);
     if let Some(local) = &texts.local {

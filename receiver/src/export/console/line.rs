@@ -38,7 +38,11 @@ impl From<&NetflowRecord> for Line {
             Transport::Tcp => "tcp",
             Transport::Udp => "udp",
         };
-        let outgoing = record.direction == Direction::Outgoing;
+        let (outgoing, arrow) = match record.direction {
+            Direction::Outgoing => (true, '→'),
+            Direction::Incoming => (false, '←'),
+            Direction::Unknown => (false, '?'),
+        };
         let masked = record.client_port_masked;
         let (local, peer) = if record.overflow {
             ("(others)".to_owned(), "(others)".to_owned())
@@ -54,7 +58,7 @@ impl From<&NetflowRecord> for Line {
         };
         Self {
             unix_ns: record.unix_ns,
-            kind: format!("{transport}  {}", if outgoing { '→' } else { '←' }),
+            kind: format!("{transport}  {arrow}"),
             who: who(&record.process.executable_name, record.process.pid),
             local,
             peer,

@@ -88,11 +88,13 @@ impl EbpfEngine {
     fn flush(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
         let Self {
             table,
+            directory,
             metrics,
             records,
             ..
         } = self;
         records.clear();
+        table.settle(|owner, boot_ns| directory.identify(owner, boot_ns));
         table.flush(
             unix_ns,
             |record| records.push(record),

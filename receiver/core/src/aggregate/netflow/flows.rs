@@ -168,7 +168,7 @@ impl Flows {
             netns: 0,
             owner: OVERFLOW,
             transport,
-            direction: Direction::Outgoing,
+            direction: Direction::Unknown,
             masked: false,
         };
         let hash = self.hasher.hash_one(key);
@@ -195,20 +195,20 @@ impl Flows {
     }
 
     fn key(&self, connection: &Connection) -> FlowKey {
-        let direction = match connection.role {
-            Role::Server => Direction::Incoming,
-            Role::Client | Role::Unknown => Direction::Outgoing,
-        };
         let (mut local, mut peer) = (connection.local, connection.peer);
-        let client_port = match direction {
-            Direction::Incoming => &mut peer.port,
-            Direction::Outgoing => &mut local.port,
+        let (direction, client_port) = match connection.role {
+            Role::Server => (Direction::Incoming, Some(&mut peer.port)),
+            Role::Client => (Direction::Outgoing, Some(&mut local.port)),
+            // Neither port is known to be the client's.
+            Role::Unknown => (Direction::Unknown, None),
         };
         // The kernel merges a server's clients: their port is zero already.
-        let masked = self.group_by == GroupBy::Service
-            && (*client_port >= self.mask_ports_from || *client_port == 0);
-        if masked {
-            *client_port = 0;
+        let client_port = client_port.filter(|port| {
+            self.group_by == GroupBy::Service && (**port >= self.mask_ports_from || **port == 0)
+        });
+        let masked = client_port.is_some();
+        if let Some(port) = client_port {
+            *port = 0;
         }
         FlowKey {
             local,

@@ -45,6 +45,11 @@ impl Owners {
         slot.unwrap_or(&self.slots[NOBODY as usize])
     }
 
+    /// Who stands where an owner is unknown.
+    pub(super) fn nobody(&self) -> Arc<Identity> {
+        Arc::clone(&self.get(NOBODY).identity)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

@@ -79,13 +79,20 @@ impl Host {
         self.event(&KernelEvent::Connection(state));
     }
 
-    fn event(&mut self, event: &KernelEvent) {
+    pub(super) fn event(&mut self, event: &KernelEvent) {
+        self.with_names(|table, names| table.apply(event, |owner, _| names(owner)));
+    }
+
+    fn with_names(
+        &mut self,
+        work: impl FnOnce(&mut FlowTable, &mut dyn FnMut(&Owner) -> Arc<Identity>),
+    ) {
         let Self {
             table,
             people,
             asked,
         } = self;
-        table.apply(event, |owner, _| {
+        work(table, &mut |owner| {
             *asked += 1;
             let process = Process {
                 pid: owner.pid,
@@ -109,10 +116,12 @@ impl Host {
             local,
             owner: owner(1),
             listening,
+            ..Listener::default()
         }));
     }
 
-    fn flush(&mut self) -> Vec<NetflowRecord> {
+    pub(super) fn flush(&mut self) -> Vec<NetflowRecord> {
+        self.with_names(|table, names| table.settle(|owner, _| names(owner)));
         let mut records = Vec::new();
         self.table.flush(1, |record| records.push(record), |_| {});
         records

@@ -31,7 +31,7 @@ fn a_listening_port_makes_old_connections_incoming() {
     let record = host.record();
     assert_eq!(
         (record.direction, record.role),
-        (Direction::Outgoing, Role::Unknown)
+        (Direction::Unknown, Role::Unknown)
     );
 }
 
@@ -53,6 +53,7 @@ fn a_listener_of_another_namespace_address_or_transport_tells_nothing() {
         local: at(1, 8080),
         owner: owner(1),
         listening: true,
+        ..Listener::default()
     }));
     host.see(old(1));
     host.see(old(2));
@@ -71,13 +72,39 @@ fn a_client_of_a_local_listener_is_a_client() {
 }
 
 #[test]
+fn ports_that_are_both_listened_on_tell_nothing() {
+    let mut host = host();
+    let state = |id, received| ConnectionState {
+        opened_boot_time_ns: 0,
+        role: Role::Unknown,
+        local: at(1, 5000),
+        peer: at(1, 6000),
+        ..tcp(id, 0, received)
+    };
+    host.listen(Transport::Tcp, at(1, 5000), true);
+    host.listen(Transport::Tcp, (Ipv4Addr::UNSPECIFIED, 6000).into(), true);
+    host.see(state(1, 5));
+    host.see(state(1, 6));
+    let record = host.record();
+    assert_eq!(
+        (record.direction, record.role),
+        (Direction::Unknown, Role::Unknown)
+    );
+    assert!(
+        !record.client_port_masked,
+        "no port is known as the client's"
+    );
+    assert_eq!((record.local.port, record.peer.port), (5000, 6000));
+}
+
+#[test]
 fn udp_counts_from_first_sight_and_knows_a_bound_port() {
     let mut host = host();
     host.see(udp(1, 2500));
     let record = host.record();
     assert_eq!((record.bytes_written, record.packets_written), (2500, 3));
     assert_eq!((record.tcp_established, record.tcp_closed), (0, 0));
-    assert_eq!(record.direction, Direction::Outgoing);
+    assert_eq!(record.direction, Direction::Unknown);
     assert!(!record.preexisting);
 
     host.listen(Transport::Udp, at(1, 5353), true);
