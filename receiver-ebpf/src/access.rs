@@ -6,9 +6,9 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext, Global,
+    Global,
     helpers::generated,
-    programs::{BtfTracePointContext, FExitContext, SockAddrContext, TracePointContext},
+    programs::{BtfTracePointContext, FExitContext, SockAddrContext},
 };
 use netflume_ebpf::{Offsets, OwnerRecord, Settings};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -215,6 +215,14 @@ impl Known {
         Self(unsafe { generated::bpf_skc_to_tcp_sock(sk as *mut _) } as u64)
     }
 
+    /// The TCP socket of a cgroup hook's call; null if it is another one.
+    #[inline(always)]
+    pub fn tcp_of_hook(ctx: &SockAddrContext) -> Self {
+        // SAFETY: the kernel passes a valid context, and the verifier checks the access.
+        let socket = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+        Self::tcp(socket as u64)
+    }
+
     /// struct tcp_sock of this struct sock_common.
     #[inline(always)]
     pub fn as_tcp(self) -> Self {
@@ -413,11 +421,4 @@ impl Step {
             ) == 0
         }
     }
-}
-
-/// What a `sys_exit_*` tracepoint says the system call returned: `long ret` after the common fields and the number.
-#[inline(always)]
-pub fn system_call_result(ctx: &TracePointContext) -> i64 {
-    // SAFETY: offset 16 of every sys_exit record (see its `format` file); the verifier checks the access.
-    unsafe { ctx.as_ptr().cast::<i64>().add(2).read() }
 }

@@ -1,107 +1,273 @@
-//! Connections that failed before a SYN was sent: no route, prohibited. They never change their state, so `tcp` does not see them.
+//! Connects that find no way: no route, a prohibited or blackholed one. They never change the socket's state, so `tcp` does not see
+//! them.
 //!
-//! Where the kernel offers `fexit`, the hook costs only TCP connects. Else the end of the system call `connect` serves; as soon as
-//! any system call is traced, the kernel takes a path that makes all of them some 40 ns slower.
+//! Where the kernel offers `fexit`, its own connect functions tell what came of every attempt, whoever made it: a system call, `io_uring`,
+//! data with `MSG_FASTOPEN`, the kernel itself. Elsewhere a cgroup hook sees each attempt begin. One that went on to SYN_SENT found its
+//! way; one whose socket is destroyed, tries again, or is found idle by a pass did not, and user space asks the routes why.
 
 use aya_ebpf::{
-    macros::{fexit, tracepoint},
-    programs::{FExitContext, TracePointContext},
+    macros::{btf_tracepoint, cgroup_sock_addr, fexit, map},
+    maps::HashMap,
+    programs::{BtfTracePointContext, FExitContext, SockAddrContext},
 };
-use netflume_ebpf::{ABSENT, ConnectionRecord, phase, role};
+use netflume_ebpf::{ConnectionRecord, NO_WAY, OwnerRecord, connects, counter, phase, role};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{
     access::{
-        Ptr, current_owner, current_registers, current_tgid, offset, read_user, system_call_result,
+        Fields, Known, Ptr, boot_ns, current_owner, current_tgid, hook_address4, hook_address6,
+        offset, setting,
     },
-    iterators::socket_of,
-    maps, own, scope,
+    maps::{self, BPF_F_NO_PREALLOC},
+    own, scope,
+    shared::{Shared, field},
     socket::{self, AF_INET, AF_INET6},
     tcp::state,
 };
 
-const EACCES: u64 = 13;
-const ENETUNREACH: u64 = 101;
-const EHOSTUNREACH: u64 = 113;
+/// Let the call go on.
+const ALLOW: i32 = 1;
 
-/// The part of `sockaddr_in` and `sockaddr_in6` that matters: 28 bytes, include/uapi/linux/in6.h.
-type SocketAddress = [u8; 28];
+/// The part of `sockaddr_in` and `sockaddr_in6` that matters: include/uapi/linux/in6.h.
+type SocketAddress = [u8; 24];
 
-/// The end of `inet_stream_connect(struct socket *, struct sockaddr *, int, int)`.
-#[fexit(function = "inet_stream_connect")]
-pub fn connect_return(ctx: FExitContext) -> i32 {
-    let result: i32 = ctx.arg(4);
-    if is_no_way(i64::from(result)) {
-        let sk = Ptr::traced(&ctx, 0).follow(offset!(socket_sk));
-        if never_tried(sk) {
-            let peer: SocketAddress = Ptr::traced(&ctx, 1).read(0);
-            tell(sk, &peer, (-result) as u16);
+/// An attempt to connect, by the socket's address, until it is known to have found a way.
+#[map]
+pub static ATTEMPTS: HashMap<u64, Attempt> = HashMap::with_max_entries(8192, BPF_F_NO_PREALLOC);
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Attempt {
+    owner: OwnerRecord,
+    boot_ns: u64,
+    peer: Peer,
+}
+
+/// Whom it is to be connected to; IPv4 is v4-mapped, the port in host byte order.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Peer {
+    address: [u8; 16],
+    port: u64,
+}
+
+/// `tcp_v4_connect(struct sock *, struct sockaddr *, int)`, net/ipv4/tcp_ipv4.c; IPv4 peers of IPv6 sockets pass here too.
+#[fexit(function = "tcp_v4_connect")]
+pub fn tcp_v4_connect(ctx: FExitContext) -> i32 {
+    let (length, result): (i32, i32) = (ctx.arg(2), ctx.arg(3));
+    if result < 0 && length >= 16 {
+        let address: SocketAddress = Ptr::traced(&ctx, 1).read(0);
+        if family(&address) == AF_INET {
+            returned(Ptr::traced(&ctx, 0), &Peer::v4(&address), result);
         }
     }
     0
 }
 
-/// The end of the system call `connect(int, struct sockaddr *, int)`.
-#[tracepoint]
-pub fn sys_exit_connect(ctx: TracePointContext) -> u32 {
-    let result = system_call_result(&ctx);
-    if is_no_way(result) && offset!(regs_argument1) != ABSENT && offset!(files_fdt) != ABSENT {
-        let registers = current_registers();
-        let descriptor: u32 = registers.read(offset!(regs_argument1));
-        let table = Ptr::current_task()
-            .follow(offset!(task_files))
-            .follow(offset!(files_fdt));
-        if descriptor < table.read::<u32>(offset!(fdtable_max_fds)) {
-            let files = table.follow(offset!(fdtable_fd));
-            let file = files.plus(u64::from(descriptor) * 8).follow(0);
-            let sk = socket_of(file);
-            if never_tried(sk) {
-                let peer: SocketAddress = read_user(registers.read(offset!(regs_argument2)));
-                tell(sk, &peer, (-result) as u16);
-            }
+/// `tcp_v6_connect(struct sock *, struct sockaddr *, int)`, net/ipv6/tcp_ipv6.c.
+#[fexit(function = "tcp_v6_connect")]
+pub fn tcp_v6_connect(ctx: FExitContext) -> i32 {
+    let (length, result): (i32, i32) = (ctx.arg(2), ctx.arg(3));
+    if result < 0 && length >= 24 {
+        let address: SocketAddress = Ptr::traced(&ctx, 1).read(0);
+        let peer = Peer::v6(&address);
+        // A v4-mapped one was handed to `tcp_v4_connect`.
+        if family(&address) == AF_INET6 && !socket::is_v4_mapped(&peer.address) {
+            returned(Ptr::traced(&ctx, 0), &peer, result);
         }
     }
     0
 }
 
+/// The kernel's own connect function ended with an error.
 #[inline(always)]
-fn is_no_way(result: i64) -> bool {
-    let errno = result.wrapping_neg() as u64;
-    errno == ENETUNREACH || errno == EHOSTUNREACH || errno == EACCES
-}
-
-/// A TCP socket that has never come as far as SYN_SENT: only there it gets a sequence number.
-#[inline(always)]
-fn never_tried(sk: Ptr) -> bool {
-    !sk.is_null()
-        && socket::is_tcp(sk)
-        && scope::contains(sk)
-        && sk.read::<u32>(offset!(tcp_write_seq)) == 0
-}
-
-#[inline(always)]
-fn tell(sk: Ptr, peer: &SocketAddress, errno: u16) {
-    let family = u16::from_ne_bytes([peer[0], peer[1]]);
-    if (family != AF_INET && family != AF_INET6) || own::is_own(current_tgid()) {
+fn returned(sk: Ptr, peer: &Peer, result: i32) {
+    // Once a SYN was sent, the change of the socket's state tells.
+    if sk.read::<u32>(offset!(tcp_segs_out)) != 0 || !scope::contains(sk) || !is_watched(peer) {
         return;
     }
-    let Some(record) = maps::reserve::<ConnectionRecord>() else {
-        return;
+    let mut attempt = Attempt {
+        owner: OwnerRecord::NOBODY,
+        boot_ns: boot_ns(),
+        peer: *peer,
     };
-    socket::observe(sk, state::CLOSE, role::CLIENT, record);
-    current_owner(&mut record.owner);
-    record.peer_port = u16::from_be_bytes([peer[2], peer[3]]);
-    if family == AF_INET {
-        record.peer_address = [
-            0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, peer[4], peer[5], peer[6], peer[7],
-        ];
-    } else {
-        record.peer_address = [
-            peer[8], peer[9], peer[10], peer[11], peer[12], peer[13], peer[14], peer[15], peer[16],
-            peer[17], peer[18], peer[19], peer[20], peer[21], peer[22], peer[23],
-        ];
+    current_owner(&mut attempt.owner);
+    tell(sk, &attempt, result.unsigned_abs() as u16);
+}
+
+/// Before a connect; IPv4.
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    let (address, port_be) = hook_address4(&ctx);
+    let [a, b, c, d] = address.to_ne_bytes();
+    begin(
+        &ctx,
+        &Peer {
+            address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+            port: u64::from(u16::from_be(port_be)),
+        },
+    );
+    ALLOW
+}
+
+/// Before a connect; IPv6.
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    let (words, port_be) = hook_address6(&ctx);
+    begin(
+        &ctx,
+        &Peer {
+            address: zerocopy::transmute!(words),
+            port: u64::from(u16::from_be(port_be)),
+        },
+    );
+    ALLOW
+}
+
+/// The end of every TCP socket. One that is idle changes no state when it is closed.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
+    let sk = Known::tcp_argument(&ctx);
+    if !sk.is_null() {
+        failed(sk);
     }
-    record.opened_boot_ns = record.header.boot_ns;
-    record.error = errno;
+    0
+}
+
+#[inline(always)]
+fn begin(ctx: &SockAddrContext, peer: &Peer) {
+    let sk = Known::tcp_of_hook(ctx);
+    if sk.is_null() || !scope::contains(sk) || !is_watched(peer) {
+        return;
+    }
+    failed(sk);
+    let mut attempt = Attempt {
+        owner: OwnerRecord::NOBODY,
+        boot_ns: boot_ns(),
+        peer: *peer,
+    };
+    current_owner(&mut attempt.owner);
+    if ATTEMPTS.insert(sk.address(), attempt, 0).is_err() {
+        maps::count(counter::CONNECTIONS_FULL);
+    }
+}
+
+/// Neither our own, nor loopback traffic that the settings leave out.
+#[inline(always)]
+fn is_watched(peer: &Peer) -> bool {
+    !own::is_own(current_tgid())
+        && (setting!(skip_loopback) == 0 || !socket::is_loopback(&peer.address))
+}
+
+/// The attempt of this socket found its way.
+#[inline(always)]
+pub fn found_way(sk: Known) {
+    if by_attempts() {
+        let _ = ATTEMPTS.remove(sk.address());
+    }
+}
+
+/// If the socket tried and did not get on, that is told.
+#[inline(always)]
+fn failed(sk: Known) {
+    if let Some(value) = ATTEMPTS.get_ptr_mut(sk.address()) {
+        // SAFETY: a map value.
+        tell(sk, &unsafe { Shared::new(value) }.load(), NO_WAY);
+        let _ = ATTEMPTS.remove(sk.address());
+    }
+}
+
+/// A pass found the socket idle: hands over what became of its attempt, if it made one.
+#[inline(always)]
+pub fn found_idle(sk: impl Fields, write: impl FnOnce(&ConnectionRecord) -> bool) {
+    // A process that is still within the call holds the socket's lock.
+    if !by_attempts() || sk.get::<u32>(offset!(sock_lock_owned)) != 0 {
+        return;
+    }
+    if let Some(value) = ATTEMPTS.get_ptr_mut(sk.address()) {
+        // SAFETY: a map value.
+        let attempt = unsafe { Shared::new(value) }.load();
+        let written = maps::with_scratch(|record| {
+            fill(sk, &attempt, NO_WAY, record);
+            write(record)
+        });
+        if written {
+            let _ = ATTEMPTS.remove(sk.address());
+        }
+    }
+}
+
+/// The returns of the kernel's connect functions are seen.
+#[inline(always)]
+pub fn returns() -> bool {
+    is_by(connects::RETURNS)
+}
+
+#[inline(always)]
+fn by_attempts() -> bool {
+    is_by(connects::ATTEMPTS)
+}
+
+#[inline(always)]
+fn is_by(what: u32) -> bool {
+    match maps::control() {
+        Some(control) => field!(control.connects).get() == what,
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn tell(sk: impl Fields, attempt: &Attempt, error: u16) {
+    if let Some(record) = maps::reserve::<ConnectionRecord>() {
+        fill(sk, attempt, error, record);
+        maps::send(record);
+    }
+}
+
+#[inline(always)]
+fn fill(sk: impl Fields, attempt: &Attempt, error: u16, record: &mut ConnectionRecord) {
+    socket::observe(sk, state::CLOSE, role::CLIENT, record);
+    // What the socket did in an earlier connection is not this one's.
+    record.bytes_sent = 0;
+    record.bytes_received = 0;
+    record.retransmits = 0;
+    record.rtt_us = 0;
+    record.rtt_var_us = 0;
+    record.owner = attempt.owner;
+    record.opened_boot_ns = attempt.boot_ns;
+    record.peer_address = attempt.peer.address;
+    record.peer_port = attempt.peer.port as u16;
+    record.error = error;
     record.phase = phase::FAILED;
-    maps::send(record);
+}
+
+impl Peer {
+    #[inline(always)]
+    fn v4(from: &SocketAddress) -> Self {
+        Self {
+            address: [
+                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, from[4], from[5], from[6], from[7],
+            ],
+            port: port(from),
+        }
+    }
+
+    #[inline(always)]
+    fn v6(from: &SocketAddress) -> Self {
+        let [_, _, _, _, _, _, _, _, address @ ..] = *from;
+        Self {
+            address,
+            port: port(from),
+        }
+    }
+}
+
+#[inline(always)]
+fn family(address: &SocketAddress) -> u16 {
+    u16::from_ne_bytes([address[0], address[1]])
+}
+
+#[inline(always)]
+fn port(address: &SocketAddress) -> u64 {
+    u64::from(u16::from_be_bytes([address[2], address[3]]))
 }

@@ -9,6 +9,7 @@ use zerocopy::FromZeros;
 
 use crate::{
     access::{Fields, Known, Ptr, Step, TaskFileContext, TcpContext, offset, setting},
+    connect,
     maps::{self, Connection},
     own, scope, sequence,
     shared::{Shared, field},
@@ -73,6 +74,10 @@ fn tcp_sockets(ctx: *mut TcpContext) -> i32 {
 #[inline(always)]
 fn visit(step: &Step, sk: impl Fields, control: Shared<Control>) {
     let current = u32::from(sk.get::<u8>(offset!(sock_state)));
+    if current == state::CLOSE {
+        connect::found_idle(sk, |record| step.write(record));
+        return;
+    }
     if !(state::is_connection(current) || current == state::LISTEN) || !scope::contains(sk) {
         return;
     }
@@ -186,7 +191,7 @@ fn shares_files_with_leader(task: Known) -> bool {
 
 /// struct sock of a file, or null.
 #[inline(always)]
-pub fn socket_of(file: Ptr) -> Ptr {
+fn socket_of(file: Ptr) -> Ptr {
     let mode: u16 = file.follow(offset!(file_inode)).read(offset!(inode_mode));
     if mode & S_IFMT != S_IFSOCK {
         return Ptr::NULL;

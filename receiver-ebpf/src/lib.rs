@@ -63,6 +63,19 @@ pub mod role {
     pub const SERVER: u8 = 2;
 }
 
+/// Value of [`ConnectionRecord::error`]: the connect found no way, and the programs do not know why. User space puts the errno there.
+pub const NO_WAY: u16 = u16::MAX;
+
+/// Values of [`Control::connects`]: what tells of connects that find no way.
+pub mod connects {
+    /// Nothing.
+    pub const NONE: u32 = 0;
+    /// The return of the kernel's own connect functions.
+    pub const RETURNS: u32 = 1;
+    /// Hooks at the beginning of each attempt.
+    pub const ATTEMPTS: u32 = 2;
+}
+
 /// Values of `transport`: the IP protocol numbers.
 pub mod transport {
     /// RFC 9293.
@@ -399,8 +412,8 @@ pub struct Control {
     pub udp_send_hooks: u32,
     /// Number of the interval modulo two: UDP calls count in entries of this one.
     pub udp_epoch: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`connects`].
+    pub connects: u32,
 }
 
 /// Slots of the per-CPU map `COUNTERS`; each is a total that only grows.

@@ -3,7 +3,7 @@
 //! | file | hook | what it keeps or says |
 //! | --- | --- | --- |
 //! | [`tcp`] | `tp_btf/inet_sock_set_state` | owner and opening time of each connection; one record when it ends |
-//! | [`connect`] | `fexit/inet_stream_connect`, else `sys_exit_connect` | one record when there was no way to the peer |
+//! | [`connect`] | `fexit/tcp_v4_connect`, `tcp_v6_connect`, else `cgroup/connect4`, `connect6`, `tp_btf/tcp_destroy_sock` | one record when there was no way to the peer |
 //! | [`iterators`] | `iter/task_file`, else `iter/tcp` | one record for each open connection, when user space asks |
 //! | [`udp`] | `fexit/udp_sendmsg` …, or `tp_btf/sock_send_length` … | bytes and datagrams of each socket and peer |
 //!

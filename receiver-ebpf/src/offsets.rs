@@ -61,6 +61,8 @@ offsets! {
     sock_v6_daddr = optional "sock" "__sk_common.skc_v6_daddr";
     /// IPv6 local address.
     sock_v6_rcv_saddr = optional "sock" "__sk_common.skc_v6_rcv_saddr";
+    /// int, whether a process is within a call on it.
+    sock_lock_owned = required "sock" "sk_lock.owned";
     /// unsigned long of `enum sock_flags` bits.
     sock_flags = required "sock" "__sk_common.skc_flags";
     /// u16, IP protocol.
@@ -139,12 +141,6 @@ offsets! {
     socket_file = required "socket" "file";
     /// const struct cred * of who opened it.
     file_cred = required "file" "f_cred";
-    /// struct fdtable * of a struct files_struct.
-    files_fdt = optional "files_struct" "fdt";
-    /// struct file **.
-    fdtable_fd = optional "fdtable" "fd";
-    /// unsigned int, how many there are.
-    fdtable_max_fds = optional "fdtable" "max_fds";
     /// struct inode *.
     file_inode = required "file" "f_inode";
     /// void *: struct socket * for sockets.
@@ -213,8 +209,6 @@ offsets! {
     skb_gso_size = optional "skb_shared_info" "gso_size";
     /// Number of the running system call (x86_64).
     regs_call = optional "pt_regs" "orig_ax";
-    /// First argument of a system call.
-    regs_argument1 = optional "pt_regs" "di";
     /// Second argument of the running system call (x86_64).
     regs_argument2 = optional "pt_regs" "si";
     /// Third argument of the running system call (x86_64).

@@ -105,6 +105,12 @@ pub fn observe(sk: impl Fields, state: u32, role: u8, record: &mut ConnectionRec
     record.acceptor = 0;
 }
 
+/// An IPv4 address in the form of IPv6.
+#[inline(always)]
+pub fn is_v4_mapped(address: &[u8; 16]) -> bool {
+    u128::from_be_bytes(*address) >> 32 == 0xffff
+}
+
 /// Loopback traffic that the settings leave out.
 #[inline(always)]
 pub fn is_unwanted_loopback(sk: impl Fields) -> bool {

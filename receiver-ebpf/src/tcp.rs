@@ -20,6 +20,7 @@ use netflume_ebpf::{ConnectionRecord, ListenerRecord, OwnerRecord, phase, role};
 
 use crate::{
     access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset},
+    connect,
     maps::{self, CONNECTIONS, Connection},
     own, scope, sequence,
     shared::{Shared, field},
@@ -107,6 +108,7 @@ fn connecting(sk: Known) {
     connection.excluded = u8::from(own::is_own(connection.owner.pid));
     connection.held = maps::pass() as u16;
     maps::remember(sk, &connection, false);
+    connect::found_way(sk);
 }
 
 #[inline(always)]
@@ -183,19 +185,26 @@ fn closed(sk: Known, old: u32) {
     let known = connection.load();
     if known.excluded != 0 {
         own::ended(sk, known.role);
-    } else if old != state::SYN_RECV || was_used(sk, &known) {
+    } else if is_told(sk, old, &known) {
         tell_end(sk, old, &known);
     }
     let _ = CONNECTIONS.remove(sk.address());
 }
 
-/// What ends in SYN_RECV was mostly never a connection: the kernel made a socket for it and threw it away. Unless data came with the
-/// SYN, or a process has it, or it connected itself.
+/// Whether its end is told. What ends in SYN_RECV was mostly never a connection: the kernel made a socket for it and threw it away.
+/// Unless data came with the SYN, or a process has it, or it connected itself.
 #[inline(always)]
-fn was_used(sk: Known, connection: &Connection) -> bool {
-    connection.role == role::CLIENT
-        || sequence::bytes_received(sk) != 0
-        || !sk.pointer(offset!(sock_socket)).is_null()
+fn is_told(sk: Known, old: u32, connection: &Connection) -> bool {
+    match old {
+        state::SYN_RECV => {
+            connection.role == role::CLIENT
+                || sequence::bytes_received(sk) != 0
+                || !sk.pointer(offset!(sock_socket)).is_null()
+        }
+        // Where the connect functions tell their results, that of an attempt that sent nothing is theirs to tell.
+        state::SYN_SENT => !connect::returns() || sk.get::<u32>(offset!(tcp_segs_out)) != 0,
+        _ => true,
+    }
 }
 
 #[inline(always)]

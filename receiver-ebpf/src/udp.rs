@@ -42,7 +42,6 @@ const MSG_ERRQUEUE: u32 = 0x2000;
 const SOCK_BINDPORT_LOCK: u64 = 8;
 /// `sk_shutdown`: nothing more is to be received (include/net/sock.h).
 const RCV_SHUTDOWN: u8 = 1;
-/// `task_struct::flags`: a kernel thread (include/linux/sched.h).
 /// Of an IPv6 address in a message (`SIN6_LEN_RFC2133`).
 const SIN6_LENGTH_MIN: u32 = 24;
 /// Let the system call go on.

@@ -8,7 +8,7 @@ use netflume_core::model::netflow::{ConnectError, ConnectionState, Phase, Role};
 
 use crate::support::{Pair, Watch, deafen, in_new_namespace, own_namespace, pair, set_option};
 
-fn assert_failed(state: &ConnectionState, error: ConnectError) {
+pub(crate) fn assert_failed(state: &ConnectionState, error: ConnectError) {
     assert_eq!(
         (state.phase, state.role, state.error),
         (Phase::Failed, Role::Client, Some(error)),
@@ -25,7 +25,7 @@ fn assert_failed(state: &ConnectionState, error: ConnectError) {
 }
 
 /// An address on which nobody listens.
-fn nobody(host: &str) -> SocketAddr {
+pub(crate) fn nobody(host: &str) -> SocketAddr {
     TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
 }
 

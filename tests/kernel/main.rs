@@ -15,6 +15,7 @@ mod coexistence;
 mod failures;
 mod fastopen;
 mod iterators;
+mod no_way;
 mod older;
 mod own;
 mod owners;

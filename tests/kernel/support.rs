@@ -1,7 +1,8 @@
 //! A source that watches the test's own sockets, a memory of what it said, namespaces, and a second process.
 
-pub(crate) mod queue;
+pub(crate) mod netlink;
 pub(crate) mod sockets;
+pub(crate) mod uring;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -33,7 +34,6 @@ impl Watch {
     }
 
     pub(crate) fn with(options: &KernelOptions) -> Self {
-        mount_tracefs();
         let ledger = Arc::new(Ledger::default());
         let source = KernelSource::start(options, Arc::clone(&ledger))
             .unwrap_or_else(|e| panic!("kernel tests need root and a kernel with BTF: {e}"));
@@ -119,31 +119,6 @@ pub(crate) fn options() -> KernelOptions {
         exclude_own: false,
         ..KernelOptions::default()
     }
-}
-
-/// Tracepoints of system calls are found there; not every machine mounts it.
-fn mount_tracefs() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        if !std::path::Path::new("/sys/kernel/tracing/events").exists() {
-            // SAFETY: NUL-terminated strings; no data.
-            let result = unsafe {
-                libc::mount(
-                    c"tracefs".as_ptr(),
-                    c"/sys/kernel/tracing".as_ptr(),
-                    c"tracefs".as_ptr(),
-                    0,
-                    std::ptr::null(),
-                )
-            };
-            assert_eq!(
-                result,
-                0,
-                "mount tracefs: {}",
-                std::io::Error::last_os_error()
-            );
-        }
-    });
 }
 
 /// Both ends of a connection.

@@ -7,7 +7,8 @@ use netflume_core::model::netflow::{ConnectionState, Phase, Role};
 use netflume_tests::wait::until;
 
 use crate::support::{
-    Pair, Watch, connected, deafen, in_new_namespace, own_namespace, pair, queue, sockets, undeafen,
+    Pair, Watch, connected, deafen, in_new_namespace, netlink, own_namespace, pair, sockets,
+    undeafen,
 };
 
 /// The end as the client's and as the server's socket told it, for what the client sent and received.
@@ -188,7 +189,7 @@ fn segments_that_never_left_do_not_count_as_bytes() {
         let mut pair = pair("127.0.0.1:0");
         pair.exchange(10, 20);
         // Acknowledgements pass, data does not.
-        queue::limit_loopback(200);
+        netlink::limit_loopback(200);
         pair.client.write_all(&[5; 3000]).unwrap();
         until("the kernel to count bytes twice", || {
             let info = sockets::tcp_info(&pair.client);
@@ -198,7 +199,7 @@ fn segments_that_never_left_do_not_count_as_bytes() {
         watch.collect();
         let open = watch.last(pair.a, pair.b);
         assert!(open.bytes_sent <= 3010, "{open:?}");
-        queue::limit_loopback(1_000_000);
+        netlink::limit_loopback(1_000_000);
         pair.server.read_exact(&mut [0; 3000]).unwrap();
         watch.collect();
         assert_eq!(watch.last(pair.a, pair.b).bytes_sent, 3010);

@@ -10,7 +10,6 @@ mkdir -p /dev/shm /run
 ln -sf /proc/self/fd /dev/fd
 mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
-mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for module in /modules/*.ko; do insmod "$module" || echo "cannot load $module"; done

@@ -75,17 +75,10 @@ pub(crate) fn packages() -> Result<()> {
 
 /// Mounts what kernel programs are attached through, where a bare machine has not done so.
 pub(crate) fn mounts() -> Result<()> {
-    for (kind, place, probe) in [
-        ("tracefs", "/sys/kernel/tracing", "events"),
-        ("bpf", "/sys/fs/bpf", ""),
-    ] {
-        let mounted = match probe {
-            "" => std::fs::read_to_string("/proc/mounts")?.contains(place),
-            probe => Path::new(place).join(probe).exists(),
-        };
-        if !mounted && is_root() && Path::new(place).exists() {
-            cmd::run(&mut command(&format!("mount -t {kind} {kind} {place}")))?;
-        }
+    let (kind, place) = ("bpf", "/sys/fs/bpf");
+    let mounted = std::fs::read_to_string("/proc/mounts")?.contains(place);
+    if !mounted && is_root() && Path::new(place).exists() {
+        cmd::run(&mut command(&format!("mount -t {kind} {kind} {place}")))?;
     }
     Ok(())
 }

@@ -248,7 +248,10 @@ fn transport_of(number: u8) -> Result<Transport, DecodeError> {
 fn connect_error(errno: u16) -> Option<ConnectError> {
     match errno {
         0 => None,
+        1 | 13 => Some(ConnectError::Prohibited),
+        22 => Some(ConnectError::Blackhole),
         32 | 104 => Some(ConnectError::Reset),
+        99 => Some(ConnectError::AddressNotAvailable),
         101 | 113 => Some(ConnectError::Unreachable),
         110 => Some(ConnectError::TimedOut),
         111 => Some(ConnectError::Refused),

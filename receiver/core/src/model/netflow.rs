@@ -82,19 +82,28 @@ pub enum ConnectError {
     TimedOut,
     /// ECONNRESET: RST on an established connection (or EPIPE after it).
     Reset,
-    /// EHOSTUNREACH or ENETUNREACH.
+    /// EHOSTUNREACH or ENETUNREACH: there is no route.
     Unreachable,
+    /// EACCES or EPERM: a route or a filter of this host forbids it.
+    Prohibited,
+    /// EINVAL: a route throws it away.
+    Blackhole,
+    /// EADDRNOTAVAIL: no free port, or no such local address.
+    AddressNotAvailable,
     /// Any other errno.
     Other,
 }
 
 impl ConnectError {
     /// All of them, in order of declaration.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Refused,
         Self::TimedOut,
         Self::Reset,
         Self::Unreachable,
+        Self::Prohibited,
+        Self::Blackhole,
+        Self::AddressNotAvailable,
         Self::Other,
     ];
 
@@ -106,6 +115,9 @@ impl ConnectError {
             Self::TimedOut => "timeout",
             Self::Reset => "connection_reset",
             Self::Unreachable => "unreachable",
+            Self::Prohibited => "prohibited",
+            Self::Blackhole => "blackhole",
+            Self::AddressNotAvailable => "address_not_available",
             Self::Other => "_OTHER",
         }
     }

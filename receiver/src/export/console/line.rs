@@ -110,6 +110,9 @@ fn notes(record: &NetflowRecord) -> String {
             ConnectError::TimedOut => "timed out",
             ConnectError::Reset => "reset",
             ConnectError::Unreachable => "unreachable",
+            ConnectError::Prohibited => "prohibited",
+            ConnectError::Blackhole => "blackholed",
+            ConnectError::AddressNotAvailable => "without a free port",
             ConnectError::Other => "failed",
         };
         (*count, word)

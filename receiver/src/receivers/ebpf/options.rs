@@ -80,6 +80,16 @@ pub enum Pass {
     Tcp,
 }
 
+/// How connects are noticed that find no way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connects {
+    /// By the returns of the kernel's connect functions; where the kernel does not offer that, by attempts.
+    #[default]
+    Auto,
+    /// By hooks at the beginning of each attempt.
+    Attempts,
+}
+
 /// Options of the kernel source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelOptions {
@@ -104,8 +114,10 @@ pub struct KernelOptions {
     pub ring_bytes: u32,
     /// How open TCP connections are found. Default: auto.
     pub pass: Pass,
-    /// Leave out netflume's own sockets, and the other end of its own connections. Default: true; tests that watch themselves
-    /// need false.
+    /// How connects are noticed that find no way. Default: auto.
+    pub connects: Connects,
+    /// Leave out netflume's own sockets, and the other end of the connections that it makes. Default: true; tests that watch
+    /// themselves need false.
     pub exclude_own: bool,
 }
 
@@ -121,6 +133,7 @@ impl Default for KernelOptions {
             merge_udp_clients_from: None,
             ring_bytes: 1024 * 1024,
             pass: Pass::Auto,
+            connects: Connects::Auto,
             exclude_own: true,
         }
     }

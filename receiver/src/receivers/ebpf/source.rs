@@ -4,11 +4,13 @@
 //! [`KernelSource::collect`] also asks the kernel for every open connection, once an interval. Nothing is attached exclusively,
 //! and everything is detached when the source is dropped or the process dies.
 
+mod connects;
 mod hooks;
 mod load;
 mod missed;
 mod pass;
 mod probe;
+mod routes;
 mod udp;
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -24,7 +26,7 @@ use netflume_core::decode::kernel::records;
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, BatchKind};
 
-pub use super::options::{KernelOptions, Pass, Scope};
+pub use super::options::{Connects, KernelOptions, Pass, Scope};
 pub use hooks::{Hook, HookState, KernelReport};
 pub use probe::probe;
 
@@ -198,11 +200,7 @@ impl KernelSource {
             .as_ref()
             .is_some_and(udp::Udp::has_send_hooks)
             .into();
-        let written = self.control.set(0, ControlWords(self.words), 0);
-        written.map_err(|e| SourceError::Io {
-            action: "write the control map",
-            reason: e.to_string(),
-        })
+        load::write(&mut self.control, self.words)
     }
 
     fn drain_ring(&mut self, bytes: &mut Vec<u8>) {
@@ -216,8 +214,11 @@ impl KernelSource {
         self.ledger.passed(Stage::Kernel, count);
     }
 
-    fn push(&self, bytes: Vec<u8>, batches: &mut Vec<Batch>) {
+    fn push(&self, mut bytes: Vec<u8>, batches: &mut Vec<Batch>) {
         if !bytes.is_empty() {
+            if self.words.connects == netflume_ebpf::connects::ATTEMPTS {
+                routes::fill_in_reasons(&mut bytes);
+            }
             let now = clock::now();
             batches.push(Batch {
                 kind: BatchKind::KERNEL,

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, FExit, ProgramError, TracePoint};
+use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use netflume_ebpf::{ABSENT, Control, Offsets, Settings};
 
@@ -11,16 +11,11 @@ use super::hooks::{Hook, HookState, KernelReport};
 use super::pass::Passes;
 use super::probe::{self, probe};
 use super::udp::{self, Udp};
-use super::{ControlWords, KernelOptions, Scope, SourceError};
+use super::{ControlWords, KernelOptions, Scope, SourceError, connects};
 use netflume_core::decode::btf::{Btf, Kind};
 
 const SET_STATE: &str = "inet_sock_set_state";
 pub(super) const SET_STATE_HOOK: &str = "tp_btf/inet_sock_set_state";
-
-const CONNECT_RETURN: &str = "connect_return";
-pub(super) const CONNECT_RETURN_HOOK: &str = "fexit/inet_stream_connect";
-const CONNECT_CALL: &str = "sys_exit_connect";
-pub(super) const CONNECT_CALL_HOOK: &str = "tracepoint/sys_exit_connect";
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/netflume-ebpf"));
 
@@ -65,7 +60,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
     // Who we are is known before the first hook runs, so that none ever tells of us.
     let passes = Passes::load(&mut ebpf, &kernel_types, options, &mut report);
     let mut control = map(&mut ebpf, "CONTROL")?;
-    let words = own_words(options, passes, &mut ebpf, &mut control)?;
+    let mut words = own_words(options, passes, &mut ebpf, &mut control)?;
     if options.tcp {
         let result = attach_tracepoint(&mut ebpf, SET_STATE, &kernel_types);
         settle(&mut report, SET_STATE_HOOK, &result);
@@ -73,12 +68,14 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
             program: SET_STATE_HOOK,
             reason,
         })?;
-        let traced = trace_connect(&mut ebpf, &kernel_types);
-        settle(&mut report, CONNECT_RETURN_HOOK, &traced);
-        if traced.is_err() {
-            let result = trace_connect_call(&mut ebpf);
-            settle(&mut report, CONNECT_CALL_HOOK, &result);
-        }
+        connects::attach(
+            &mut ebpf,
+            &kernel_types,
+            options,
+            &mut words,
+            &mut control,
+            &mut report,
+        )?;
     }
     let udp = if options.udp {
         udp::attach(&mut ebpf, &kernel_types, options.max_udp_flows, &mut report)?
@@ -128,13 +125,20 @@ fn own_words(
     } else if words.own_tgid == 0 {
         words.own_tgid = std::process::id();
     }
-    control
-        .set(0, ControlWords(words), 0)
-        .map_err(|e| SourceError::Io {
-            action: "write the control map",
-            reason: chain(&e),
-        })?;
+    write(control, words)?;
     Ok(words)
+}
+
+/// Tells the programs.
+pub(super) fn write(
+    control: &mut Array<MapData, ControlWords>,
+    words: Control,
+) -> Result<(), SourceError> {
+    let written = control.set(0, ControlWords(words), 0);
+    written.map_err(|e| SourceError::Io {
+        action: "write the control map",
+        reason: chain(&e),
+    })
 }
 
 /// Inode number of the network namespace that we live in.
@@ -179,28 +183,6 @@ pub(super) fn attach_tracepoint(ebpf: &mut Ebpf, name: &str, types: &AyaBtf) -> 
     let program: &mut BtfTracePoint = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
     program.load(name, types).map_err(|e| refusal(&e))?;
     program.attach().map_err(|e| refusal(&e))?;
-    Ok(())
-}
-
-fn trace_connect(ebpf: &mut Ebpf, types: &AyaBtf) -> Result<(), String> {
-    let program = ebpf
-        .program_mut(CONNECT_RETURN)
-        .ok_or("not in the object")?;
-    let program: &mut FExit = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
-    program
-        .load("inet_stream_connect", types)
-        .map_err(|e| refusal(&e))?;
-    program.attach().map_err(|e| refusal(&e))?;
-    Ok(())
-}
-
-fn trace_connect_call(ebpf: &mut Ebpf) -> Result<(), String> {
-    let program = ebpf.program_mut(CONNECT_CALL).ok_or("not in the object")?;
-    let program: &mut TracePoint = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
-    program.load().map_err(|e| refusal(&e))?;
-    program
-        .attach("syscalls", CONNECT_CALL)
-        .map_err(|e| refusal(&e))?;
     Ok(())
 }
 

@@ -120,7 +120,7 @@ fn read(ebpf: &mut Ebpf, name: &str, bytes: &mut Vec<u8>) -> Result<(), String> 
 }
 
 /// The network namespaces that threads of this host live in; namespaces that nobody is in at the moment are not found.
-fn namespaces() -> Vec<File> {
+pub(super) fn namespaces() -> Vec<File> {
     let mut known = HashSet::new();
     let mut files = Vec::new();
     for process in entries("/proc".into()) {

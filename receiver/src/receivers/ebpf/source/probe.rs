@@ -95,20 +95,9 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
             "no TCP records at all",
             &[],
         );
-        add(
-            "tcp",
-            load::CONNECT_RETURN_HOOK,
-            (Kind::Func, "inet_stream_connect"),
-            "tracepoint/sys_exit_connect serves instead: every system call of the host pays about 40 ns",
-            &[],
-        );
-        add(
-            "tcp",
-            load::CONNECT_CALL_HOOK,
-            (Kind::Func, "bpf_task_pt_regs"),
-            "connections that have no route are not told as failed",
-            &[load::CONNECT_RETURN_HOOK],
-        );
+        for (hook, kind, name, without, replaces) in super::connects::HOOKS {
+            add("tcp", hook, (kind, name), without, replaces);
+        }
     }
     if options.udp {
         for (hook, kind, name, without, replaces) in super::udp::HOOKS {

@@ -39,8 +39,8 @@ const SEND_HOOKS: [(&str, &str); 2] = [
     ("udp_sendmsg6", "cgroup/sendmsg6"),
 ];
 
-/// A row of [`HOOKS`].
-type Row = (
+/// What is asked of the kernel: hook, kind and name in BTF, what is lost without, what it serves instead of.
+pub(super) type Row = (
     &'static str,
     Kind,
     &'static str,
@@ -64,7 +64,7 @@ const fn address(hook: &'static str, without: &'static str) -> Row {
     (hook, Kind::Func, ADDRESS_FILTER, without, BETTER)
 }
 
-/// What is asked of the kernel: hook, kind and name in BTF, what is lost without, what it serves instead of.
+/// What is asked of the kernel.
 pub(super) const HOOKS: [Row; 9] = [
     trampoline(TRAMPOLINES[0].1, "udp_sendmsg"),
     trampoline(TRAMPOLINES[1].1, "udpv6_sendmsg"),
@@ -181,7 +181,7 @@ pub(super) fn attach(
 }
 
 /// Attaches all of a set, or none; true when all are.
-fn attach_all(
+pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     programs: &[(&'static str, &'static str)],
     types: &Btf,
@@ -238,7 +238,7 @@ fn detach(ebpf: &mut Ebpf, name: &str) {
 }
 
 /// Hooks that are there and not needed (yet).
-fn set_aside(report: &mut KernelReport, hooks: impl Iterator<Item = &'static str>) {
+pub(super) fn set_aside(report: &mut KernelReport, hooks: impl Iterator<Item = &'static str>) {
     for name in hooks {
         for hook in report.hooks.iter_mut().filter(|hook| hook.hook == name) {
             if !matches!(hook.state, HookState::Missing(_)) {

@@ -1,6 +1,7 @@
-//! Queueing disciplines, by route netlink (include/uapi/linux/rtnetlink.h, pkt_sched.h).
+//! Queueing disciplines and routes, by route netlink (include/uapi/linux/rtnetlink.h, pkt_sched.h).
 
 use std::io::Error;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 const TC_H_ROOT: u32 = 0xffff_ffff;
@@ -17,12 +18,30 @@ pub(crate) fn limit_loopback(bytes: u32) {
     }
     attribute(&mut message, TCA_KIND, b"bfifo\0");
     attribute(&mut message, TCA_OPTIONS, &bytes.to_ne_bytes());
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-    let length = u32::try_from(message.len()).unwrap();
-    message[..4].copy_from_slice(&length.to_ne_bytes());
-    message[4..6].copy_from_slice(&libc::RTM_NEWQDISC.to_ne_bytes());
-    message[6..8].copy_from_slice(&u16::try_from(flags).unwrap().to_ne_bytes());
-    ask(&message);
+    ask(message, libc::RTM_NEWQDISC, libc::NLM_F_REPLACE);
+}
+
+/// A route to this one address, in this thread's network namespace, of a kind that leads nowhere: `RTN_BLACKHOLE`, `RTN_PROHIBIT`.
+pub(crate) fn add_dead_route(kind: u8, to: IpAddr) {
+    let (family, address) = match to {
+        IpAddr::V4(to) => (libc::AF_INET, to.octets().to_vec()),
+        IpAddr::V6(to) => (libc::AF_INET6, to.octets().to_vec()),
+    };
+    let mut message = vec![0; 16];
+    // struct rtmsg: family, bits of the destination, of the source, type of service, table, protocol, scope, kind, flags.
+    message.extend([
+        u8::try_from(family).unwrap(),
+        u8::try_from(address.len() * 8).unwrap(),
+        0,
+        0,
+        libc::RT_TABLE_MAIN,
+        libc::RTPROT_STATIC,
+        libc::RT_SCOPE_UNIVERSE,
+        kind,
+    ]);
+    message.extend(0_u32.to_ne_bytes());
+    attribute(&mut message, libc::RTA_DST, &address);
+    ask(message, libc::RTM_NEWROUTE, libc::NLM_F_EXCL);
 }
 
 fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -33,8 +52,13 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// Sends one message and asserts that the kernel did it.
-fn ask(message: &[u8]) {
+/// Fills in the header of a message that creates something, sends it, and asserts that the kernel did it.
+fn ask(mut message: Vec<u8>, kind: u16, flags: i32) {
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | flags;
+    let length = u32::try_from(message.len()).unwrap();
+    message[..4].copy_from_slice(&length.to_ne_bytes());
+    message[4..6].copy_from_slice(&kind.to_ne_bytes());
+    message[6..8].copy_from_slice(&u16::try_from(flags).unwrap().to_ne_bytes());
     let mut answer = [0_u8; 4096];
     // SAFETY: no pointers but to buffers of the given lengths; the descriptor is checked and owned by nobody else.
     let length = unsafe {
