@@ -32,7 +32,7 @@ fn usage(identity: &Arc<Identity>) -> Usage<'_> {
         retransmits: 0,
         opened: 0,
         closed: 0,
-        failed: [0; 5],
+        failed: [0; ConnectError::ALL.len()],
         active: 0,
         rtts: Rtts::default(),
     }
@@ -93,7 +93,7 @@ fn every_metric_has_its_name_unit_kind_and_attributes() {
         retransmits: 3,
         opened: 4,
         closed: 5,
-        failed: [6, 0, 7, 0, 0],
+        failed: [6, 0, 7, 0, 0, 0, 0, 0],
         active: 8,
         rtts,
         ..usage(&curl)
