@@ -231,8 +231,15 @@ fn owner(record: &OwnerRecord) -> Owner {
         pid: record.pid,
         uid: record.uid,
         cgroup_id: record.cgroup_id,
-        comm: record.comm,
+        comm: name(record.comm),
     }
+}
+
+/// The name alone: kernels before 5.17 leave the rest of a longer earlier one behind its end.
+fn name(mut comm: [u8; 16]) -> [u8; 16] {
+    let letters = comm.iter().take_while(|byte| **byte != 0).count();
+    comm[letters..].fill(0);
+    comm
 }
 
 fn transport_of(number: u8) -> Result<Transport, DecodeError> {
@@ -298,6 +305,15 @@ mod tests {
             |event: &Result<_, DecodeError>| event.as_ref().err().map_or(1, DecodeError::records);
         assert_eq!(count, events.iter().map(records).sum::<u64>());
         events
+    }
+
+    #[test]
+    fn what_an_earlier_name_left_is_no_part_of_the_name() {
+        assert_eq!(
+            name(*b"sleep\0::connect\0"),
+            *b"sleep\0\0\0\0\0\0\0\0\0\0\0"
+        );
+        assert_eq!(name(*b"sixteen-letters!"), *b"sixteen-letters!");
     }
 
     #[test]
