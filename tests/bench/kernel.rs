@@ -1,17 +1,17 @@
 //! What the kernel source costs. Root only; other work on the machine shows in the figures.
 //!
 //! ```text
-//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- pass [CONNECTIONS [NAMESPACES]]
-//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- connect [PAIRS [CYCLES]]
-//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- udp [PAIRS [CYCLES]]
-//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- programs [CYCLES]
-//! cargo run --release -p netflume-tests --bin netflume-bench-kernel -- memory [CONNECTIONS]
+//! cargo xtask bench kernel pass [CONNECTIONS [NAMESPACES]]
+//! cargo xtask bench kernel connect [PAIRS [CYCLES]]
+//! cargo xtask bench kernel udp [PAIRS [CYCLES]]
+//! cargo xtask bench kernel programs [CYCLES]
+//! cargo xtask bench kernel memory [CONNECTIONS]
 //! ```
 //!
 //! `pass`: CPU time of one interval over 2 × CONNECTIONS established sockets (default 10,000 connections), spread over NAMESPACES
 //! network namespaces (default: the host's own): the iterator alone, with decoding, and with the update of the flow table.
 //! `programs`: the kernel's own account of each program during such cycles: runs and nanoseconds a cycle; CYCLES of TCP.
-//! `memory`: resident memory and kernel maps of `netflume run` (build it first): idle, with CONNECTIONS, after they ended at once.
+//! `memory`: resident memory and kernel maps of `netflume run`: idle, with CONNECTIONS, after they ended at once.
 //! `connect`: CPU time that our hooks add to one connect + accept + close on loopback: runs without and with them in turn.
 //! `udp`: what they add to one send + receive on loopback, between connected sockets and between sockets that name their peer.
 

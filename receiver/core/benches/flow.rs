@@ -1,7 +1,7 @@
 //! The connection table and the metrics made from it.
 //!
 //! ```text
-//! cargo bench -p netflume --bench flow
+//! cargo xtask bench --bench flow
 //! ```
 //!
 //! Targets: one pass over 20,000 known sockets through `FlowTable::apply` in 8 ms; a table of 100,000 connections in 40 MiB. The

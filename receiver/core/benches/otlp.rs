@@ -1,7 +1,7 @@
 //! Full netflow records to OTLP bytes, on one core:
 //!
 //! ```text
-//! cargo bench -p netflume --bench otlp
+//! cargo xtask bench --bench otlp
 //! ```
 //!
 //! A full record has every tag and field of the set, names of both ends' Kubernetes objects included, and the attributes beside

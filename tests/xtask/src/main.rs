@@ -4,6 +4,8 @@
     reason = "a command line program talks to its terminal"
 )]
 
+mod bench;
+mod commands;
 mod debian;
 mod fuzz;
 mod kernels;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use steps::Steps;
 use xtask::partner;
-use xtask::run::{cargo_executables, command, run};
+use xtask::run::{command, run};
 
 const HELP: &str = "\
 cargo xtask COMMAND
@@ -31,7 +33,7 @@ cargo xtask COMMAND
   oracle gen          writes tests/fixtures/cilium anew with Cilium's own code, both releases
   oracle bench        Hubble's decoder and metrics, then ours, on the same bytes: both speeds and their ratio
   oracle ARG...       runs the program with other arguments; without any it lists them
-  bench [ARG...]      benchmarks of the pure parts, on a quiet machine; arguments go to criterion
+  bench [--bench NAME] [ARG...]  benchmarks of the pure parts and of the export, on a quiet machine; arguments go to criterion
   bench cilium-socket [--seconds N] [--rate N]  100,000 events/s through the monitor socket: books, CPU, memory, the agent's cost
   bench kernel pass|connect|udp|memory [ARG...]  what the kernel programs cost (root)
 
@@ -78,6 +80,11 @@ const PARTS: &[Part] = &[
         "Hubble's own command line against the Observer API",
         || ignored("observer"),
     ),
+    (
+        "commands",
+        "each command that README and docs name, in its shortest form (root)",
+        commands::all,
+    ),
     ("fuzz", "every fuzz target for a short while", || {
         fuzz::run(&[])
     }),
@@ -113,19 +120,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "kernels" => kernels::run(rest),
         "fuzz" => fuzz::run(rest),
         "oracle" => oracle::oracle(rest),
-        "bench" if rest.first().is_some_and(|what| what == "kernel") => {
-            // `memory` measures the program itself.
-            run(&mut command("cargo build --release --package netflume"))?;
-            let line =
-                "cargo run --release --package netflume-tests --bin netflume-bench-kernel --";
-            run(command(line).args(rest.iter().skip(1)))
-        }
-        "bench" if rest.first().is_some_and(|what| what == "cilium-socket") => {
-            cilium_socket("--release", rest.get(1..).unwrap_or_default())
-        }
-        "bench" => {
-            run(command("cargo bench --package netflume-core --package netflume --").args(rest))
-        }
+        "bench" => bench::bench(rest),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
             for (name, meaning, _) in PARTS {
@@ -189,21 +184,9 @@ fn ignored(name: &str) -> Result<()> {
 fn cilium() -> Result<()> {
     ignored("cilium")?;
     ignored("oracle")?;
-    let short = ["--seconds", "3", "--rate", "10000"].map(str::to_owned);
-    cilium_socket("--quiet", &short)
-}
-
-fn cilium_socket(how: &str, args: &[String]) -> Result<()> {
-    // The whole workspace, so that nothing is compiled twice.
-    let names = ["netflume", "netflume-bench-cilium-socket"];
-    let line = format!(
-        "cargo build {how} --workspace --bin {} --bin {}",
-        names[0], names[1]
-    );
-    let [netflume, bench] = cargo_executables(&mut command(&line), names)?;
-    run(command(&bench.to_string_lossy())
-        .env("NETFLUME_BIN", netflume)
-        .args(args))
+    let short = "cilium-socket --quick --seconds 3 --rate 10000";
+    let short: Vec<String> = short.split(' ').map(str::to_owned).collect();
+    bench::bench(&short)
 }
 
 fn collector(config: &str) -> Result<()> {
