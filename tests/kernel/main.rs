@@ -1,6 +1,6 @@
 //! Real sockets through the running kernel: what our programs say, against what the test itself did.
 //!
-//! Everything here needs root and a kernel with BTF, and runs with `cargo test -p netflume-tests --test kernel -- --ignored`.
+//! Everything here needs root and a kernel with BTF, and runs with `cargo xtask test kernel`.
 //! The same file, linked statically, runs as `cargo xtask kernels` in emulated machines that hold nothing but busybox: the tests
 //! make namespaces, cgroups and mounts by themselves.
 

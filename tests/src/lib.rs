@@ -6,6 +6,7 @@ pub mod collector;
 pub mod fake_collector;
 pub mod http;
 pub mod monitor;
+pub mod namespace;
 pub mod oracle;
 pub mod otlp_json;
 pub mod page;

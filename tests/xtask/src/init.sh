@@ -20,7 +20,8 @@ echo "kernel $(uname -r) is up after $(cut -d' ' -f1 /proc/uptime) s"
 echo "NETFLUME-DOCTOR"
 netflume doctor
 echo "NETFLUME-TESTS"
-kernel-tests --ignored --test-threads=1
+# Words without spaces.
+kernel-tests $(cat /kernel-tests.arguments)
 echo "NETFLUME-EXIT $?"
 dmesg | grep -E 'BUG:|WARNING:|Oops|Call Trace|Out of memory' | tail -20
 poweroff -f

@@ -8,6 +8,7 @@ mod bench;
 mod commands;
 mod debian;
 mod fuzz;
+mod kernel_tests;
 mod kernels;
 mod oracle;
 mod qemu;
@@ -73,7 +74,7 @@ const PARTS: &[Part] = &[
     (
         "kernel",
         "kernel programs on this machine's kernel (root)",
-        || ignored("kernel"),
+        kernel,
     ),
     (
         "observer",
@@ -178,6 +179,12 @@ fn ignored(name: &str) -> Result<()> {
     cargo(&format!(
         "test --workspace --test {name} -- --ignored --test-threads=1"
     ))
+}
+
+fn kernel() -> Result<()> {
+    setup::mounts()?;
+    let line = "cargo test --workspace --test kernel --";
+    run(command(line).args(kernel_tests::arguments()?))
 }
 
 /// The tests, and a short run of the benchmark, which fails when anything is lost from sight.

@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use xtask::cache;
 use xtask::run::{self as cmd, command};
 
+use crate::kernel_tests;
+
 /// Emulation is some ten times slower than the machine; more than this is a hang.
 const SECONDS: u32 = 900;
 
@@ -80,6 +82,8 @@ pub(crate) fn initramfs(
         )?;
     }
     fs::write(root.join("init"), include_str!("init.sh"))?;
+    let arguments = kernel_tests::arguments()?.join(" ");
+    fs::write(root.join("kernel-tests.arguments"), arguments)?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     fs::write(
         root.join("etc/passwd"),
