@@ -6,15 +6,17 @@ use anyhow::{Context, Result};
 use netflume_tests::agent::Agent;
 use netflume_tests::collector::Collector;
 use netflume_tests::http;
+use netflume_tests::namespace::in_new_namespace;
 use netflume_tests::traffic;
 use netflume_tests::wait;
 
 use crate::support::both_ends_are_exact;
 
+/// Watches a network namespace of its own, where nothing happens but what the test does: what others do would come between any two looks.
 /// Short waits, so that the test need not wait; `queue` goes into the queue's settings.
 fn config(collector: &Collector, queue: &str) -> String {
     format!(
-        "receivers: {{ ebpf: {{ interval: 1s }} }}\n\
+        "receivers: {{ ebpf: {{ interval: 1s, scope: pod }} }}\n\
          exporters:\n  otlp_grpc:\n    endpoint: \"{}\"\n    sending_queue: {{ {queue} }}\n    \
          retry_on_failure: {{ initial_interval: 100ms, max_interval: 300ms }}\n\
          extensions: {{ prometheus: {{ endpoint: \"127.0.0.1:0\" }} }}\n\
@@ -50,6 +52,10 @@ fn books(page: SocketAddr) -> Result<Books> {
 #[test]
 #[ignore = "needs root, a BTF kernel and the Collector"]
 fn an_outage_within_the_queue_loses_nothing_and_sends_nothing_twice() -> Result<()> {
+    in_new_namespace(within_the_queue)
+}
+
+fn within_the_queue() -> Result<()> {
     let ip = Ipv4Addr::LOCALHOST.into();
     let mut collector = Collector::start()?;
     let mut agent = Agent::watching(Some(&config(&collector, "queue_size: 1000")), &[])?;
@@ -79,6 +85,10 @@ fn an_outage_within_the_queue_loses_nothing_and_sends_nothing_twice() -> Result<
 #[test]
 #[ignore = "needs root, a BTF kernel and the Collector"]
 fn what_an_outage_beyond_the_queue_lost_is_in_the_books_to_the_item() -> Result<()> {
+    in_new_namespace(beyond_the_queue)
+}
+
+fn beyond_the_queue() -> Result<()> {
     let ip = Ipv4Addr::LOCALHOST.into();
     let mut collector = Collector::start()?;
     let mut agent = Agent::watching(Some(&config(&collector, "queue_size: 3")), &[])?;

@@ -211,14 +211,9 @@ async fn a_collector_that_hangs_runs_into_the_timeout_and_is_tried_again() {
     let running = Running::start(&options);
     running.exporter.push(logs(3));
     running.settled();
-    assert_eq!(
-        (
-            running.delivered(),
-            running.lost(),
-            collector.received().len()
-        ),
-        (3, vec![], 3)
-    );
+    assert_eq!((running.delivered(), running.lost()), (3, vec![]));
+    // On a busy machine a later answer may be late too.
+    assert!(collector.received().len() >= 3);
     running.stop().await;
 }
 
@@ -227,7 +222,8 @@ async fn retries_end_with_the_time_allowed() {
     let collector = FakeCollector::start().unwrap();
     collector.script([], Reply::Code(Code::Unavailable, "down"));
     let mut options = options(&collector.endpoint());
-    options.retry_on_failure.max_elapsed_time = Duration::from_millis(400);
+    // Fifteen times the longest wait, so that a busy machine tries several times too.
+    options.retry_on_failure.max_elapsed_time = Duration::from_millis(1500);
     let running = Running::start(&options);
     running.exporter.push(logs(3));
     running.settled();

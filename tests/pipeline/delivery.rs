@@ -232,11 +232,8 @@ async fn shutdown_keeps_its_deadline_and_counts_what_is_left() {
         .exporter
         .shutdown(Some(Duration::from_millis(200)))
         .await;
-    assert!(
-        begin.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        begin.elapsed()
-    );
+    // A request that nothing answers would take all of its time, [`SOON`].
+    assert!(begin.elapsed() < SOON / 2, "{:?}", begin.elapsed());
     assert_eq!(left, 50);
     assert_eq!(running.lost(), [(Reason::Shutdown, 20)]);
     assert_eq!(
