@@ -119,12 +119,9 @@ pub fn agent(data: &[u8]) {
     let Some((kind, text)) = data.split_first() else {
         return;
     };
-    let Ok(text) = std::str::from_utf8(text) else {
-        return;
-    };
     let notification = Notification {
         kind: u64::from(*kind),
-        text,
+        text: String::from_utf8_lossy(text),
     };
     let event = agent_event(&notification, 1);
     says_what_its_text_says(&event, text);

@@ -17,6 +17,8 @@
     )
 )]
 
+use std::borrow::Cow;
+
 /// Longest message that is accepted; the agent's are a few tens of KiB at most.
 pub const MESSAGE_MAX: usize = 16 << 20;
 /// Most type definitions in a stream.
@@ -53,9 +55,6 @@ pub enum GobError {
     /// A field is of another type than its name promises.
     #[error("gob field has an unexpected type")]
     UnexpectedType,
-    /// A string is not UTF-8.
-    #[error("gob string is not UTF-8")]
-    Utf8,
 }
 
 type Result<T> = std::result::Result<T, GobError>;
@@ -300,12 +299,12 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    /// Length and text.
+    /// Length and text. Go's strings may hold any bytes; what is not UTF-8 is replaced by U+FFFD.
     ///
     /// # Errors
-    /// As [`Reader::bytes`], or [`GobError::Utf8`].
-    pub fn string(&mut self) -> Result<&'a str> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| GobError::Utf8)
+    /// As [`Reader::bytes`].
+    pub fn string(&mut self) -> Result<Cow<'a, str>> {
+        self.bytes().map(String::from_utf8_lossy)
     }
 
     /// The index of the next field of a struct after field `last`; `None` at its end.
@@ -386,11 +385,11 @@ pub fn uint(id: TypeId, reader: &mut Reader<'_>) -> Result<u64> {
     reader.uint()
 }
 
-/// A value of type `id` that must be a string.
+/// A value of type `id` that must be a string, as [`Reader::string`].
 ///
 /// # Errors
 /// [`GobError::UnexpectedType`] for another type.
-pub fn string<'a>(id: TypeId, reader: &mut Reader<'a>) -> Result<&'a str> {
+pub fn string<'a>(id: TypeId, reader: &mut Reader<'a>) -> Result<Cow<'a, str>> {
     expect(id, builtin::STRING)?;
     reader.string()
 }
@@ -448,8 +447,8 @@ fn common(reader: &mut Reader<'_>) -> Result<()> {
 }
 
 /// A struct of a string and an integer: `CommonType` and `fieldType`.
-fn named<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, TypeId)> {
-    let mut result = ("", 0);
+fn named<'a>(reader: &mut Reader<'a>) -> Result<(Cow<'a, str>, TypeId)> {
+    let mut result = (Cow::Borrowed(""), 0);
     let mut index = None;
     while let Some(at) = reader.field(index)? {
         match at {

@@ -91,6 +91,7 @@ fn address(text: &str) -> Option<std::net::IpAddr> {
 }
 
 fn notification(kind: u64, text: &str, time_ns: u64) -> AgentEvent {
+    let text = text.into();
     agent_event(&Notification { kind, text }, time_ns)
 }
 

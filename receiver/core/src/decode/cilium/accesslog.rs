@@ -3,6 +3,7 @@
 //! Fields are matched by name, because their positions and types changed: labels are strings up to 1.15 and structs since, DNS addresses
 //! are byte slices up to 1.16 and self-marshalling since, Kafka is gone in 1.20.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Definitions, EventError, timestamp};
@@ -28,7 +29,7 @@ pub struct AccessLog<'a> {
     /// What the proxy did with it.
     pub verdict: Verdict,
     /// Rule or error text.
-    pub info: &'a str,
+    pub info: Cow<'a, str>,
     /// IP protocol number.
     pub transport: u8,
     /// The protocol's own part.
@@ -41,9 +42,9 @@ pub struct LogEndpoint<'a> {
     /// Endpoint id.
     pub id: u32,
     /// Address text; empty when unknown.
-    pub ipv4: &'a str,
+    pub ipv4: Cow<'a, str>,
     /// Address text; empty when unknown.
-    pub ipv6: &'a str,
+    pub ipv6: Cow<'a, str>,
     /// Host order.
     pub port: u16,
     /// Security identity.
@@ -53,18 +54,18 @@ pub struct LogEndpoint<'a> {
 }
 
 /// A label; its text is `source:key=value`, or `source:key` without a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Label<'a> {
     /// Up to 1.15.
-    Text(&'a str),
+    Text(Cow<'a, str>),
     /// Since 1.16.
     Parts {
         /// For example `k8s`.
-        source: &'a str,
+        source: Cow<'a, str>,
         /// Its name.
-        key: &'a str,
+        key: Cow<'a, str>,
         /// May be empty.
-        value: &'a str,
+        value: Cow<'a, str>,
     },
 }
 
@@ -72,12 +73,13 @@ impl Label<'_> {
     /// Whether this is its text.
     #[must_use]
     pub fn is(&self, text: &str) -> bool {
-        match *self {
+        match self {
             Self::Text(label) => label == text,
             Self::Parts { source, key, value } => {
-                let rest = text.strip_prefix(source).and_then(|t| t.strip_prefix(':'));
-                rest.and_then(|t| t.strip_prefix(key))
-                    .is_some_and(|rest| match value {
+                let rest = text.strip_prefix(&**source);
+                let rest = rest.and_then(|t| t.strip_prefix(':'));
+                rest.and_then(|t| t.strip_prefix(&**key))
+                    .is_some_and(|rest| match &**value {
                         "" => rest.is_empty(),
                         value => rest.strip_prefix('=') == Some(value),
                     })
@@ -88,13 +90,11 @@ impl Label<'_> {
     /// Its text.
     #[must_use]
     pub fn text(&self) -> Box<str> {
-        match *self {
-            Self::Text(text) => text.into(),
-            Self::Parts {
-                source,
-                key,
-                value: "",
-            } => format!("{source}:{key}").into(),
+        match self {
+            Self::Text(text) => (**text).into(),
+            Self::Parts { source, key, value } if value.is_empty() => {
+                format!("{source}:{key}").into()
+            }
             Self::Parts { source, key, value } => format!("{source}:{key}={value}").into(),
         }
     }
@@ -110,17 +110,17 @@ pub fn decode<'a>(
 ) -> Result<AccessLog<'a>, EventError> {
     definitions.value(data, |fields, reader| {
         let mut log = AccessLog::default();
-        let mut time = "";
+        let mut time = Cow::Borrowed("");
         while let Some((name, id)) = fields.next(reader)? {
             let types = fields.types();
             match name {
-                "Type" => log.kind = kind(gob::string(id, reader)?),
+                "Type" => log.kind = kind(&gob::string(id, reader)?),
                 "Timestamp" => time = gob::string(id, reader)?,
-                "ObservationPoint" => log.direction = direction(gob::string(id, reader)?),
+                "ObservationPoint" => log.direction = direction(&gob::string(id, reader)?),
                 "SourceEndpoint" => log.source = endpoint(types, id, reader)?,
                 "DestinationEndpoint" => log.destination = endpoint(types, id, reader)?,
                 "IPVersion" => log.ip_version = narrow(gob::uint(id, reader)?)?,
-                "Verdict" => log.verdict = verdict(gob::string(id, reader)?),
+                "Verdict" => log.verdict = verdict(&gob::string(id, reader)?),
                 "Info" => log.info = gob::string(id, reader)?,
                 // Quirk: Hubble looks at the low byte only.
                 "TransportProtocol" => log.transport = gob::uint(id, reader)?.to_le_bytes()[0],
@@ -133,7 +133,7 @@ pub fn decode<'a>(
             }
         }
         log.time_ns =
-            timestamp::parse(time).ok_or(EventError::Content("timestamp of an access log"))?;
+            timestamp::parse(&time).ok_or(EventError::Content("timestamp of an access log"))?;
         Ok(log)
     })
 }
@@ -254,7 +254,7 @@ fn label<'a>(types: &Types, id: TypeId, reader: &mut Reader<'a>) -> Result<Label
     if id == builtin::STRING {
         return reader.string().map(Label::Text);
     }
-    let (mut source, mut key, mut value) = ("", "", "");
+    let [mut source, mut key, mut value] = [const { Cow::Borrowed("") }; 3];
     let mut fields = StructReader::new(types, id)?;
     while let Some((name, id)) = fields.next(reader)? {
         match name {
@@ -298,7 +298,7 @@ fn headers(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Vec<Hea
     for _ in 0..reader.uint()? {
         let name = reader.string()?;
         for _ in 0..reader.uint()? {
-            headers.push((name.into(), reader.string()?.into()));
+            headers.push((name.clone().into(), reader.string()?.into()));
         }
     }
     // Stable: the values of a name stay in their order.
@@ -344,8 +344,8 @@ fn address(types: &Types, id: TypeId, reader: &mut Reader<'_>) -> Result<Box<str
     let bytes = reader.bytes()?;
     if let Some((sixteen, zone)) = bytes.split_first_chunk::<16>() {
         let address = Ipv6Addr::from(*sixteen);
-        let zone = std::str::from_utf8(zone).map_err(|_| GobError::Utf8)?;
-        return Ok(match (old, zone) {
+        let zone = String::from_utf8_lossy(zone);
+        return Ok(match (old, &*zone) {
             (true, _) => IpAddr::V6(address).to_canonical().to_string(),
             (false, "") => address.to_string(),
             (false, zone) => format!("{address}%{zone}"),

@@ -1,5 +1,6 @@
 //! Type 130, `AgentNotify`: the agent tells what it did. A gob struct {`Type` uint, `Text` string}; `Text` is JSON.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::Deserialize;
@@ -10,12 +11,12 @@ use crate::model::cilium::{AgentEvent, AgentNotification, IpCacheUpdate, Service
 use crate::model::flow::AgentEventType;
 
 /// A notification as it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification<'a> {
     /// The monitor's number (`AgentNotification`), not that of `flow.AgentEventType`.
     pub kind: u64,
     /// JSON.
-    pub text: &'a str,
+    pub text: Cow<'a, str>,
 }
 
 /// Reads an `AgentNotify`.
@@ -27,7 +28,10 @@ pub fn decode<'a>(
     definitions: &mut Definitions,
 ) -> Result<Notification<'a>, EventError> {
     definitions.value(data, |fields, reader| {
-        let mut notification = Notification { kind: 0, text: "" };
+        let mut notification = Notification {
+            kind: 0,
+            text: Cow::Borrowed(""),
+        };
         while let Some((name, id)) = fields.next(reader)? {
             match name {
                 "Type" => notification.kind = gob::uint(id, reader)?,
@@ -106,7 +110,7 @@ pub fn agent_event(notification: &Notification<'_>, time_ns: u64) -> AgentEvent 
     let (kind, notification) = known(notification).unwrap_or_else(|| {
         let unknown = AgentNotification::Unknown {
             kind: notification.kind.to_string().into(),
-            notification: compact(notification.text),
+            notification: compact(&notification.text),
         };
         (AgentEventType::AGENT_EVENT_UNKNOWN, unknown)
     });
@@ -127,7 +131,7 @@ fn compact(text: &str) -> Box<str> {
 
 /// The monitor's numbers 3 to 6 and the schema's are in different orders.
 fn known(notification: &Notification<'_>) -> Option<(AgentEventType, AgentNotification)> {
-    let text = notification.text;
+    let text = &*notification.text;
     Some(match notification.kind {
         2 => {
             let start: Start = json(text)?;

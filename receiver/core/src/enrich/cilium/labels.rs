@@ -111,13 +111,17 @@ mod tests {
         let labels = ["k8s:app=web", "k8s:io.cilium.k8s.policy.cluster=blue"];
         assert_eq!(&*of(1000, labels).cluster_name, "blue");
         assert_eq!(&*of(1000, ["k8s:app=web"]).cluster_name, "");
-        let other = [Label::Text("any:io.cilium.k8s.policy.cluster=blue")];
+        let other = [Label::Text("any:io.cilium.k8s.policy.cluster=blue".into())];
         assert_eq!(&*of_access_log(&other).cluster_name, "");
     }
 
     #[test]
     fn labels_of_a_record_are_recognised_without_being_made() {
-        let parts = |source, key, value| Label::Parts { source, key, value };
+        let parts = |source: &'static str, key: &'static str, value: &'static str| Label::Parts {
+            source: source.into(),
+            key: key.into(),
+            value: value.into(),
+        };
         let record = [
             parts("k8s", "app", "web"),
             parts("k8s", "io.cilium.k8s.policy.cluster", "blue"),
@@ -129,17 +133,21 @@ mod tests {
             "k8s:app=web k8s:io.cilium.k8s.policy.cluster=blue reserved:host"
         );
         assert!(are_of_access_log(&known, &record));
-        let texts: Vec<_> = known.list.iter().map(|text| Label::Text(text)).collect();
+        let texts: Vec<_> = known
+            .list
+            .iter()
+            .map(|text| Label::Text((**text).into()))
+            .collect();
         assert!(are_of_access_log(&known, &texts));
         for other in [
             parts("k8s", "app", "web2"),
             parts("k8s", "app", ""),
             parts("k8s", "ap", "web"),
             parts("any", "app", "web"),
-            Label::Text("k8s:app"),
+            Label::Text("k8s:app".into()),
         ] {
-            let record = [other, record[1], record[2]];
-            assert!(!are_of_access_log(&known, &record), "{other:?}");
+            let record = [other, record[1].clone(), record[2].clone()];
+            assert!(!are_of_access_log(&known, &record), "{:?}", record[0]);
         }
         assert!(!are_of_access_log(&known, &record[..2]));
         let elsewhere = Labels {

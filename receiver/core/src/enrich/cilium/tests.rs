@@ -105,7 +105,8 @@ fn an_address_that_moved_to_a_new_endpoint_stays_with_it() {
 #[test]
 fn notifications_keep_the_ip_cache_and_say_what_to_ask() {
     let mut directory = directory();
-    let mut tell = |kind, text| {
+    let mut tell = |kind, text: &str| {
+        let text = text.into();
         apply(
             &agent_event(&Notification { kind, text }, 0),
             &mut directory,
