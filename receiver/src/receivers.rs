@@ -73,6 +73,19 @@ pub trait Receiver: Send + Sync {
         context: EngineContext,
     ) -> Result<Box<dyn Engine>, EngineError>;
 
+    /// What takes the batches of its source when they are recorded: `file`, or what hands them on to `file` with other bytes that a replay
+    /// needs.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    fn recorder(
+        &self,
+        _settings: &Settings,
+        file: Box<dyn Engine>,
+    ) -> Result<Box<dyn Engine>, EngineError> {
+        Ok(file)
+    }
+
     /// What this machine offers to it.
     fn doctor(&self, settings: &Settings) -> Diagnosis;
 }

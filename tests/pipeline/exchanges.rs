@@ -262,7 +262,8 @@ fn eleven_requests(spans: &[Told]) -> Result<()> {
     Ok(())
 }
 
-fn replayed(folder: &Path, file: &Path) -> Result<String> {
+/// What a replay of a recording prints as JSON.
+pub(crate) fn replayed(folder: &Path, file: &Path) -> Result<String> {
     let config = folder.join("replay.yaml");
     std::fs::write(&config, "exporters: { console: { format: json } }\n")?;
     let output = agent::command()?

@@ -5,6 +5,8 @@ mod delivery;
 mod exchanges;
 mod harness;
 mod lines;
+mod names;
+mod names_over_time;
 mod own_receiver;
 mod program;
 mod reload;

@@ -54,6 +54,8 @@ pub struct Point {
     pub value: f64,
     /// Observations of a histogram; 0 otherwise.
     pub count: u64,
+    /// It has no value: its series ended (`DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK`).
+    pub is_end: bool,
 }
 
 /// The log records of one request.
@@ -110,6 +112,7 @@ pub fn points(request: &Value) -> Result<Vec<Point>> {
                         time_unix_nano: integer(point, "timeUnixNano")?,
                         value: point_value(point)?,
                         count: integer(point, "count")?,
+                        is_end: integer(point, "flags")? & 1 != 0,
                     });
                 }
             }

@@ -42,6 +42,13 @@ pub const ROWS: &[Row] = &[
         "The agent's API socket, which names pods, labels, services and domains; empty leaves flows without them.",
     ),
     Row::value(
+        "receivers.cilium.api_wait",
+        Limits::Duration(Duration::ZERO, Duration::from_secs(60)),
+        |c| &mut cilium(c).api_wait,
+        "The first events wait for the agent's first answers, at most so long and up to 8 MiB, unless its API socket cannot be reached; \
+         flows before them have no names and may have wrong directions.",
+    ),
+    Row::value(
         "receivers.cilium.request_timeout",
         Limits::Duration(Duration::from_secs(1), Duration::from_secs(600)),
         |c| &mut cilium(c).request_timeout,
@@ -62,7 +69,8 @@ pub const ROWS: &[Row] = &[
         "receivers.cilium.max_series",
         Limits::Count(1, 1_000_000),
         |c| &mut cilium(c).metrics.series_limit,
-        "Series of one Hubble metric; beyond them one series with `otel.metric.overflow` keeps the totals.",
+        "Series of one Hubble metric; beyond them one series with `otel.metric.overflow` keeps the totals, until series of deleted pods and those \
+         that were not counted for five minutes have made room.",
     ),
     Row::group(
         "receivers.cilium.logs",

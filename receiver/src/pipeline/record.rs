@@ -95,7 +95,7 @@ pub fn record(
         let path = options.output.display().to_string();
         let file = Recording::create(&options.output).with_context(|| path.clone())?;
         let (failed, mut failures) = mpsc::channel(receivers.len().max(1));
-        let engine = || -> Box<dyn Engine> { Box::new(file.clone()) };
+        let engine = |receiver: &dyn Receiver| receiver.recorder(&settings, Box::new(file.clone()));
         let running = drive(opened, &settings, &context, &failed, engine)?;
         print_line(&format!(
             "{}\nrecording to {path} (Ctrl-C stops)",

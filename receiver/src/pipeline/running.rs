@@ -280,7 +280,7 @@ pub(super) fn drive(
     settings: &Settings,
     context: &SourceContext,
     failed: &mpsc::Sender<&'static str>,
-    engine: impl Fn() -> Box<dyn Engine>,
+    engine: impl Fn(&dyn Receiver) -> Result<Box<dyn Engine>, EngineError>,
 ) -> anyhow::Result<Vec<Running>> {
     opened
         .into_iter()
@@ -291,7 +291,7 @@ pub(super) fn drive(
                 context: context.clone(),
                 pulse: Pulse::default(),
                 source,
-                engine: engine(),
+                engine: engine(receiver)?,
             };
             driver
                 .start(failed.clone())

@@ -10,14 +10,17 @@ use crate::receivers::{
 #[cfg(unix)]
 mod doctor;
 mod engine;
+mod events;
 mod exchanges;
 #[cfg(unix)]
 mod live;
 pub mod options;
+mod recorder;
 #[cfg(unix)]
 pub mod source;
 
 use engine::CiliumEngine;
+use recorder::CiliumRecorder;
 
 /// `receivers.cilium`.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ impl Receiver for CiliumReceiver {
     }
 
     fn kinds(&self) -> &'static [BatchKind] {
-        &[BatchKind::CILIUM_MONITOR]
+        &[BatchKind::CILIUM_MONITOR, BatchKind::CILIUM_API]
     }
 
     fn publishes_flows(&self) -> bool {
@@ -55,6 +58,18 @@ impl Receiver for CiliumReceiver {
     ) -> Result<Box<dyn Engine>, EngineError> {
         let options = settings.receivers.cilium.clone().unwrap_or_default();
         Ok(Box::new(CiliumEngine::new(&options, settings, context)?))
+    }
+
+    fn recorder(
+        &self,
+        settings: &Settings,
+        file: Box<dyn Engine>,
+    ) -> Result<Box<dyn Engine>, EngineError> {
+        let options = settings.receivers.cilium.clone().unwrap_or_default();
+        if options.api_socket.as_os_str().is_empty() {
+            return Ok(file);
+        }
+        Ok(Box::new(CiliumRecorder::new(&options, file)?))
     }
 
     fn doctor(&self, settings: &Settings) -> Diagnosis {

@@ -7,6 +7,9 @@ use netflume_core::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptio
 use netflume_core::decode::cilium::agent::{Notification, agent_event};
 use netflume_core::decode::cilium::{self, Definitions, Monitor, Options, Payload};
 use netflume_core::decode::gob::{self, Types};
+use netflume_core::enrich::cilium::answer::Answer;
+use netflume_core::enrich::cilium::tracker::Tracker;
+use netflume_core::enrich::cilium::update::PodChange;
 use netflume_core::enrich::cilium::{Directory, Flows, LocalEndpoint, labels, update};
 use netflume_core::model::cilium::{AgentEvent, AgentNotification, CiliumEvent};
 use netflume_core::model::flow::{Node, Service, message_type};
@@ -119,9 +122,10 @@ pub fn agent(data: &[u8]) {
     let Some((kind, text)) = data.split_first() else {
         return;
     };
+    let text = &*String::from_utf8_lossy(text);
     let notification = Notification {
         kind: u64::from(*kind),
-        text: String::from_utf8_lossy(text),
+        text: text.into(),
     };
     let event = agent_event(&notification, 1);
     says_what_its_text_says(&event, text);
@@ -129,15 +133,41 @@ pub fn agent(data: &[u8]) {
     let spaced = format!(" {text}\n");
     let spaced = agent_event(
         &Notification {
-            text: &spaced,
+            text: spaced.as_str().into(),
             ..notification
         },
         1,
     );
     let any_json = serde_json::from_str::<Value>(text).is_ok();
     assert_eq!(event == spaced, any_json, "{event:?} {spaced:?}");
-    update::apply(&event, &mut directory());
+    let (mut directory, mut pods) = (directory(), Vec::new());
+    update::apply(&event, &mut directory, &mut pods);
+    // A pod ends once by its addresses: the same notification again ends none.
+    if matches!(event.notification, AgentNotification::IpCache(_)) {
+        pods.clear();
+        update::apply(&event, &mut directory, &mut pods);
+        let ends = |change: &PodChange| matches!(change, PodChange::Gone(_));
+        assert!(!pods.iter().any(ends), "{event:?} ends {pods:?} again");
+    }
     is_json(&CiliumEvent::Agent(event));
+}
+
+/// A recorded answer of the agent's API: what is read is what was written, and the same answer again ends no pod.
+pub fn api(data: &[u8]) {
+    let Ok(answer) = Answer::from_bytes(data) else {
+        return;
+    };
+    assert_eq!(answer.to_bytes(), data);
+    let mut tracker = Tracker::default();
+    for _ in 0..2 {
+        let Ok(change) = answer.change() else {
+            return;
+        };
+        tracker.apply(change);
+        let pods = tracker.take_pods();
+        let ends = |change: &PodChange| matches!(change, PodChange::Gone(_));
+        assert!(!pods.iter().any(ends), "{answer:?} ends {pods:?}");
+    }
 }
 
 /// Compares the event with its text as a reader of any JSON sees it.

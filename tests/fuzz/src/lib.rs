@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("btf", btf),
     ("cilium_access_log", cilium::access_log),
     ("cilium_agent", cilium::agent),
+    ("cilium_api", cilium::api),
     ("cilium_event", cilium::event),
     ("cilium_flow", cilium::flow),
     ("cilium_monitor", cilium::monitor),

@@ -11,7 +11,7 @@ mod options;
 mod plugin;
 mod store;
 
-use std::collections::VecDeque;
+use hashbrown::HashMap;
 
 use crate::aggregate::flow_filter::FilterError;
 use crate::model::cilium::{LostEvent, lost_source_label};
@@ -30,8 +30,14 @@ use store::{Counter, Description, Family};
 /// How long the series of a deleted pod stay: late events still find them, and a scrape sees their last values.
 const POD_GRACE_NS: u64 = 60_000_000_000;
 
-/// Deleted pods that wait for their end; beyond it the oldest goes at once.
+/// Deleted pods that wait for their end; beyond it all of them end at once.
 const MAX_DELETED_PODS: usize = 4096;
+
+/// When a table is full, series that were quiet for so long make room.
+const QUIET_NS: u64 = 300_000_000_000;
+
+/// A full table is looked through at most this often.
+const MAKE_ROOM_NS: u64 = 10_000_000_000;
 
 /// Why options are none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +75,10 @@ pub struct HubbleMetrics {
     series_limit: usize,
     lost: Family<Counter>,
     key: Key,
-    /// When the series of which pod end: nanoseconds since 1970, namespace, pod; in order of time.
-    deleted_pods: VecDeque<(u64, Box<str>, Box<str>)>,
+    /// When the series of which pod (`namespace/pod`) end, nanoseconds since 1970.
+    deleted_pods: HashMap<Box<str>, u64, foldhash::fast::RandomState>,
+    /// Not before then a full table is looked through again.
+    make_room_ns: u64,
 }
 
 impl HubbleMetrics {
@@ -89,7 +97,8 @@ impl HubbleMetrics {
             series_limit: options.series_limit,
             lost: Family::new(lost, vec![label::SOURCE], 8),
             key: Key::default(),
-            deleted_pods: VecDeque::new(),
+            deleted_pods: HashMap::default(),
+            make_room_ns: 0,
         };
         metrics.reload(options)?;
         Ok(metrics)
@@ -150,24 +159,40 @@ impl HubbleMetrics {
     /// The pod is gone: its series end in a minute.
     pub fn pod_deleted(&mut self, namespace: &str, pod: &str, unix_ns: u64) {
         if self.deleted_pods.len() >= MAX_DELETED_PODS {
-            self.end_next_pod();
+            self.end_pods(u64::MAX);
         }
-        self.deleted_pods.push_back((
-            unix_ns.saturating_add(POD_GRACE_NS),
-            namespace.into(),
-            pod.into(),
-        ));
+        self.deleted_pods
+            .entry(pod_path(namespace, pod))
+            .or_insert(unix_ns.saturating_add(POD_GRACE_NS));
+    }
+
+    /// There is a pod of this name (again): its series stay.
+    pub fn pod_is_there(&mut self, namespace: &str, pod: &str) {
+        if !self.deleted_pods.is_empty() {
+            self.deleted_pods.remove(&*pod_path(namespace, pod));
+        }
+    }
+
+    /// Time goes on: where new series found no room, those of deleted pods and those that were quiet for five minutes end.
+    pub fn advance(&mut self, unix_ns: u64) {
+        // A clock that was set back does not matter.
+        let wait_ns = self.make_room_ns.saturating_sub(unix_ns);
+        if wait_ns > 0 && wait_ns <= MAKE_ROOM_NS {
+            return;
+        }
+        let deleted = &self.deleted_pods;
+        for plugin in &mut self.plugins {
+            if plugin.take_refused() {
+                self.make_room_ns = unix_ns.saturating_add(MAKE_ROOM_NS);
+                let quiet_since_ns = unix_ns.saturating_sub(QUIET_NS);
+                plugin.end(|pod| deleted.contains_key(pod), quiet_since_ns);
+            }
+        }
     }
 
     /// All metrics for OTLP; ends of series are told once. `None` when nothing was counted yet.
     pub fn export(&mut self, resource: &ResourceRef, unix_ns: u64) -> Option<ResourceMetrics> {
-        while self
-            .deleted_pods
-            .front()
-            .is_some_and(|(end, ..)| *end <= unix_ns)
-        {
-            self.end_next_pod();
-        }
+        self.end_pods(unix_ns);
         let mut metrics: Vec<Metric> = self.lost.export(unix_ns).into_iter().collect();
         for plugin in &mut self.plugins {
             plugin.export(unix_ns, &mut metrics);
@@ -185,12 +210,25 @@ impl HubbleMetrics {
         resource_metrics(resource, metrics)
     }
 
-    fn end_next_pod(&mut self) {
-        if let Some((_, namespace, pod)) = self.deleted_pods.pop_front() {
-            for plugin in &mut self.plugins {
-                plugin.remove_pod(&namespace, &pod);
-            }
+    /// Ends the series of the pods whose time has come.
+    fn end_pods(&mut self, unix_ns: u64) {
+        if self.deleted_pods.values().all(|end| *end > unix_ns) {
+            return;
         }
+        let deleted = &self.deleted_pods;
+        let is_due = |pod: &str| deleted.get(pod).is_some_and(|end| *end <= unix_ns);
+        for plugin in &mut self.plugins {
+            plugin.end(is_due, 0);
+        }
+        self.deleted_pods.retain(|_, end| *end > unix_ns);
+    }
+}
+
+/// As the context `pod` writes it.
+fn pod_path(namespace: &str, pod: &str) -> Box<str> {
+    match namespace {
+        "" => pod.into(),
+        namespace => format!("{namespace}/{pod}").into(),
     }
 }
 

@@ -11,15 +11,25 @@ use hashbrown::HashMap;
 use crate::model::flow::{Endpoint, Labels, Pod, Service};
 
 pub mod accesslog;
+pub mod answer;
 pub mod api;
+mod endpoints;
 pub mod flow;
 pub mod labels;
+mod prefixes;
 pub mod redaction;
 pub mod requests;
+pub mod tracker;
 pub mod update;
 pub mod workload;
 
+use endpoints::Endpoints;
+pub use endpoints::LocalEndpoint;
 pub use flow::{Flows, Options};
+use prefixes::{Cached, Prefixes, key};
+
+/// Names of one address, for one endpoint, beyond which none is added.
+pub const NAMES_MAX: usize = 64;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -40,36 +50,11 @@ pub enum Table {
     Cgroups,
 }
 
-/// An endpoint of this node.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct LocalEndpoint {
-    /// Endpoint id.
-    pub id: u16,
-    /// Security identity.
-    pub identity: u32,
-    /// Pod with its workload; absent for the host and health endpoints.
-    pub pod: Option<Arc<Pod>>,
-    /// Its labels.
-    pub labels: Arc<Labels>,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// What the ip cache says of a prefix.
-#[derive(Clone, Debug, Default)]
-struct Cached {
-    identity: u32,
-    /// Of host prefixes only.
-    pod: Option<Arc<Pod>>,
-}
-
 /// The tables.
 #[derive(Clone, Debug)]
 pub struct Directory {
-    endpoints: Map<u16, Arc<LocalEndpoint>>,
-    endpoints_by_address: Map<u128, Arc<LocalEndpoint>>,
-    /// Prefixes by their length, longest first; the length counts from the start of the v4-mapped address.
-    prefixes: Vec<(u8, Map<u128, Cached>)>,
+    endpoints: Endpoints,
+    prefixes: Prefixes,
     identities: Map<u32, Arc<Labels>>,
     services: Map<(u128, u16), Arc<Service>>,
     names: Map<(u32, u128), Arc<[Box<str>]>>,
@@ -81,9 +66,8 @@ impl Default for Directory {
     /// Knows the reserved identities.
     fn default() -> Self {
         let mut directory = Self {
-            endpoints: Map::default(),
-            endpoints_by_address: Map::default(),
-            prefixes: Vec::new(),
+            endpoints: Endpoints::default(),
+            prefixes: Prefixes::default(),
             identities: Map::default(),
             services: Map::default(),
             names: Map::default(),
@@ -112,29 +96,13 @@ const RESERVED: &[(u32, &[&str])] = &[
     (10, &["reserved:world-ipv6"]),
 ];
 
-/// Addresses of both families in one key space. A v4-mapped IPv6 address is the IPv4 address, as in Hubble.
-fn key(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-fn masked(key: u128, length: u8) -> u128 {
-    key & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
-}
-
 impl Directory {
     /// Takes a table from a directory that was filled elsewhere, and leaves it the own one.
     pub fn exchange(&mut self, table: Table, with: &mut Self) {
         use std::mem::swap;
         match table {
             Table::Endpoints => {
-                swap(&mut self.endpoints, &mut with.endpoints);
-                swap(
-                    &mut self.endpoints_by_address,
-                    &mut with.endpoints_by_address,
-                );
+                self.endpoints.exchange(&mut with.endpoints);
                 swap(&mut self.interfaces, &mut with.interfaces);
             }
             Table::Identities => swap(&mut self.identities, &mut with.identities),
@@ -147,56 +115,50 @@ impl Directory {
 
     /// Keeps an endpoint that is gone, for late events, unless its id is taken; addresses of others stay theirs.
     pub fn keep_endpoint(&mut self, id: u16, from: &Self) {
-        let Some(gone) = from
-            .endpoints
-            .get(&id)
-            .filter(|_| !self.endpoints.contains_key(&id))
-        else {
-            return;
-        };
-        for address in &gone.addresses {
-            self.endpoints_by_address
-                .entry(key(*address))
-                .or_insert_with(|| Arc::clone(gone));
-        }
-        self.endpoints.insert(id, Arc::clone(gone));
+        self.endpoints.keep(id, &from.endpoints);
     }
 
     /// How many local endpoints, identities, prefixes of the ip cache and services there are.
     #[must_use]
     pub fn counts(&self) -> [usize; 4] {
-        let prefixes = self.prefixes.iter().map(|(_, of)| of.len()).sum();
         [
             self.endpoints.len(),
             self.identities.len(),
-            prefixes,
+            self.prefixes.len(),
             self.services.len(),
         ]
     }
 
     /// Adds or replaces a local endpoint.
     pub fn set_endpoint(&mut self, endpoint: LocalEndpoint) {
-        self.remove_endpoint(endpoint.id);
-        let endpoint = Arc::new(endpoint);
-        for address in &endpoint.addresses {
-            self.endpoints_by_address
-                .insert(key(*address), Arc::clone(&endpoint));
-        }
-        self.endpoints.insert(endpoint.id, endpoint);
+        self.endpoints.set(endpoint);
     }
 
     /// Removes a local endpoint.
     pub fn remove_endpoint(&mut self, id: u16) {
-        let Some(old) = self.endpoints.remove(&id) else {
-            return;
-        };
-        for address in &old.addresses {
-            if self
-                .endpoints_by_address
-                .get(&key(*address))
-                .is_some_and(|e| e.id == id)
-            {
-                self.endpoints_by_address.remove(&key(*address));
+        self.endpoints.remove(id);
+    }
+
+    /// A local endpoint is known for late events only: the next owner of an address of its takes it.
+    pub fn mark_gone(&mut self, id: u16) {
+        self.endpoints.mark_gone(id);
+    }
+
+    /// The ip cache has a new owner for an address: a local endpoint that is gone, or is of another pod, has it no longer.
+    pub fn release(&mut self, address: IpAddr, owner: Option<&Pod>) {
+        self.endpoints.release(address, owner);
+    }
+
+    /// Releases the addresses of an endpoint that the ip cache has for other pods.
+    pub fn release_taken(&mut self, id: u16) {
+        let addresses = self
+            .endpoints
+            .get(id)
+            .map(|local| local.addresses.clone())
+            .unwrap_or_default();
+        for address in addresses {
+            if let Some(owner) = self.prefixes.at(address).and_then(|c| c.pod.as_deref()) {
+                self.endpoints.give(address, owner);
             }
         }
     }
@@ -213,43 +175,26 @@ impl Directory {
     }
 
     /// Adds or replaces an entry of the ip cache. `length` is in bits of the address's own family; the pod is used for single addresses.
+    /// Gives the pod that has no address any more.
     pub fn set_prefix(
         &mut self,
         address: IpAddr,
         length: u8,
         identity: u32,
         pod: Option<Arc<Pod>>,
-    ) {
-        let length = Self::prefix_length(address, length);
-        let at = match self
-            .prefixes
-            .binary_search_by(|(known, _)| length.cmp(known))
-        {
-            Ok(at) => at,
-            Err(at) => {
-                self.prefixes.insert(at, (length, Map::default()));
-                at
-            }
-        };
-        self.prefixes[at]
-            .1
-            .insert(masked(key(address), length), Cached { identity, pod });
+    ) -> Option<Arc<Pod>> {
+        self.prefixes.set(address, length, Cached { identity, pod })
     }
 
-    /// Removes an entry of the ip cache.
-    pub fn remove_prefix(&mut self, address: IpAddr, length: u8) {
-        let length = Self::prefix_length(address, length);
-        if let Some((_, prefixes)) = self.prefixes.iter_mut().find(|(known, _)| *known == length) {
-            prefixes.remove(&masked(key(address), length));
-        }
-        self.prefixes.retain(|(_, prefixes)| !prefixes.is_empty());
+    /// Removes an entry of the ip cache. Gives the pod that has no address any more.
+    pub fn remove_prefix(&mut self, address: IpAddr, length: u8) -> Option<Arc<Pod>> {
+        self.prefixes.remove(address, length)
     }
 
-    fn prefix_length(address: IpAddr, length: u8) -> u8 {
-        match address {
-            IpAddr::V4(_) => length.min(32) + 96,
-            IpAddr::V6(_) => length.min(128),
-        }
+    /// Pods that have an address in `before` and none here.
+    #[must_use]
+    pub fn pods_gone(&self, before: &Self) -> Vec<Arc<Pod>> {
+        self.prefixes.pods_gone(&before.prefixes)
     }
 
     /// Adds or replaces the service whose external front end this is.
@@ -267,6 +212,33 @@ impl Directory {
         self.names.insert((id, key(address)), names);
     }
 
+    /// Adds a name by which endpoint `id` looked up `address`, without trailing dot. False when it was known, or there are [`NAMES_MAX`].
+    pub fn add_name(&mut self, id: u32, address: IpAddr, name: &str) -> bool {
+        let names = self.names.entry((id, key(address))).or_default();
+        if names.len() >= NAMES_MAX {
+            return false;
+        }
+        let Err(place) = names.binary_search_by(|known| (**known).cmp(name)) else {
+            return false;
+        };
+        let (before, after) = names.split_at(place);
+        let name = [Box::from(name)];
+        *names = [before, &name, after].concat().into();
+        true
+    }
+
+    /// Forgets a name by which endpoint `id` looked up `address`.
+    pub fn remove_name(&mut self, id: u32, address: IpAddr, name: &str) {
+        let at = (id, key(address));
+        if let Some(names) = self.names.get_mut(&at) {
+            let others = names.iter().filter(|known| &***known != name);
+            *names = others.cloned().collect();
+            if names.is_empty() {
+                self.names.remove(&at);
+            }
+        }
+    }
+
     /// Forgets all DNS names, before a new list of them.
     pub fn clear_names(&mut self) {
         self.names.clear();
@@ -275,6 +247,18 @@ impl Directory {
     /// Names a network interface of the node.
     pub fn set_interface(&mut self, index: u32, name: Arc<str>) {
         self.interfaces.insert(index, name);
+    }
+
+    /// Names the node's other interfaces too, if these are the node's: then one that leads to an endpoint is among them.
+    pub fn add_links(&mut self, links: &[(u32, String)]) {
+        let is_known = |(index, name): &(u32, String)| {
+            self.interface(*index).as_deref() == Some(name.as_str())
+        };
+        if links.iter().any(is_known) {
+            for (index, name) in links {
+                self.set_interface(*index, name.as_str().into());
+            }
+        }
     }
 
     /// Sets the addresses of the pod that owns a cgroup.
@@ -290,15 +274,13 @@ impl Directory {
     /// The local endpoint with this id.
     #[must_use]
     pub fn endpoint(&self, id: u16) -> Option<&LocalEndpoint> {
-        self.endpoints.get(&id).map(Arc::as_ref)
+        self.endpoints.get(id)
     }
 
     /// The local endpoint with this address.
     #[must_use]
     pub fn endpoint_at(&self, address: IpAddr) -> Option<&LocalEndpoint> {
-        self.endpoints_by_address
-            .get(&key(address))
-            .map(Arc::as_ref)
+        self.endpoints.at(address)
     }
 
     /// The labels of an identity.
@@ -310,25 +292,13 @@ impl Directory {
     /// The pod with exactly this address, by the ip cache.
     #[must_use]
     pub fn pod_at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
-        let (128, hosts) = self.prefixes.first()? else {
-            return None;
-        };
-        hosts.get(&key(address))?.pod.as_ref()
+        self.prefixes.at(address)?.pod.as_ref()
     }
 
     /// The security identity of an address: of the longest prefix in the ip cache.
     #[must_use]
     pub fn identity_at(&self, address: IpAddr) -> Option<u32> {
-        let key = key(address);
-        let shortest = if key >> 32 == 0xffff { 96 } else { 0 };
-        let candidates = self
-            .prefixes
-            .iter()
-            .take_while(|(length, _)| *length >= shortest);
-        candidates
-            .filter_map(|(length, prefixes)| prefixes.get(&masked(key, *length)))
-            .map(|cached| cached.identity)
-            .next()
+        self.prefixes.longest(address).map(|cached| cached.identity)
     }
 
     /// The service with this front end.

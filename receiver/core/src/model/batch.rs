@@ -14,6 +14,8 @@ impl BatchKind {
     pub const INTERVAL: Self = Self(2);
     /// Whole gob messages of the Cilium monitor socket, one after the other, type definitions included.
     pub const CILIUM_MONITOR: Self = Self(16);
+    /// One answer of the Cilium agent's API ([`crate::enrich::cilium::answer`]).
+    pub const CILIUM_API: Self = Self(17);
 }
 
 /// A moment by two clocks.

@@ -1,7 +1,7 @@
 //! The thread that asks the agent's API: questions in, finished changes out.
 //!
-//! Questions that come close together are asked together. When nobody answers they are asked again after 100 ms, then less and less
-//! often, every 10 s at the least. What no notification tells (services, domains, cgroups) is asked every 30 s, and everything every
+//! Questions that come close together are asked together. When the agent does not answer they are asked again after 100 ms, then less and less
+//! often, every 10 s at the least. What no notification reports (services, domains, cgroups) is asked every 30 s, and everything every
 //! five minutes: the agent drops notifications silently when we are slow.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,26 +9,34 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use netflume_core::enrich::cilium::answer::{Answer, Change, Content, LINKS};
+use netflume_core::enrich::cilium::update::Refresh;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Change;
-use crate::directories::cilium_api::client::{AgentApi, ApiError, ApiLimits};
+use super::client::{AgentApi, ApiError, ApiLimits};
+use super::question::{Answers, Bad, Good, Lists, ask, known};
+use crate::directories::links;
 use crate::export::retry::chance;
-use crate::{directories::links, platform::clock};
-use netflume_core::enrich::cilium::api::{
-    Cgroups, Endpoint, Healthz, Identity, IpEntry, Lookup, ServiceEntry,
-};
-use netflume_core::enrich::cilium::update::Refresh;
-use netflume_core::enrich::cilium::{Directory, Table};
+use crate::platform::clock;
 
 /// Where our own interfaces are listed.
-const LINKS: &str = "/sys/class/net";
+const LINKS_FOLDER: &str = "/sys/class/net";
+/// The lists, in the order in which they are applied.
+const LISTS: [&str; 7] = [
+    "healthz",
+    "endpoint",
+    "identity",
+    "ip",
+    "service",
+    "cgroup-dump-metadata",
+    "fqdn/cache",
+];
 /// Questions that wait to be asked.
 const QUESTIONS_MAX: usize = 1024;
-/// Answers that wait to be taken.
-const CHANGES_MAX: usize = 16;
+/// Rounds of answers that wait to be taken.
+const ANSWERS_MAX: usize = 16;
 /// Single questions at a time beyond which everything is asked.
 const SINGLE_MAX: usize = 128;
 /// Questions that come within this time are asked together.
@@ -37,7 +45,7 @@ const TOGETHER: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait after a failure.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Between two looks at what no notification tells.
+/// Between two looks at what no notification reports.
 const POLL: Duration = Duration::from_secs(30);
 /// The first wait after an agent that could not answer everything, as one that starts; doubled up to [`POLL_ALL`].
 const PART_MIN: Duration = Duration::from_secs(1);
@@ -48,28 +56,31 @@ const POLL_ALL: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     questions: mpsc::Sender<Refresh>,
-    changes: mpsc::Receiver<Change>,
+    answers: mpsc::Receiver<Answers>,
     end: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Fetcher {
-    pub(crate) fn start(socket: PathBuf) -> std::io::Result<Self> {
+    /// Asks at this socket. With `raw`, answers come as batches of a recording too.
+    pub(crate) fn start(socket: PathBuf, raw: bool) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
-        let (answers, changes) = mpsc::channel(CHANGES_MAX);
+        let (sender, answers) = mpsc::channel(ANSWERS_MAX);
         let end = CancellationToken::new();
         let ended = end.clone();
         let thread = std::thread::Builder::new()
             .name("cilium-api".to_owned())
             .spawn(move || {
                 let worker = Worker {
-                    api: AgentApi::new(socket, ApiLimits::default()),
+                    api: AgentApi::new(socket.clone(), ApiLimits::default()),
+                    socket,
+                    raw,
                     asked,
-                    answers,
-                    said: BTreeMap::new(),
+                    answers: sender,
+                    reported: BTreeMap::new(),
                     unanswered: Unanswered::default(),
                 };
                 runtime.block_on(async {
@@ -81,7 +92,7 @@ impl Fetcher {
             })?;
         Ok(Self {
             questions,
-            changes,
+            answers,
             end,
             thread: Some(thread),
         })
@@ -92,15 +103,15 @@ impl Fetcher {
         self.questions.try_send(question).is_ok()
     }
 
-    /// The next answer, if there is one.
-    pub(crate) fn change(&mut self) -> Option<Change> {
-        self.changes.try_recv().ok()
+    /// The next answers, if there are any.
+    pub(crate) fn answers(&mut self) -> Option<Answers> {
+        self.answers.try_recv().ok()
     }
 
-    /// Waits for the next answer.
+    /// Waits for the next answers.
     #[cfg(test)]
-    pub(crate) fn next_change(&mut self) -> Option<Change> {
-        self.changes.blocking_recv()
+    pub(crate) fn next_answers(&mut self) -> Option<Answers> {
+        self.answers.blocking_recv()
     }
 }
 
@@ -116,11 +127,14 @@ impl Drop for Fetcher {
 }
 
 struct Worker {
+    /// For single questions.
     api: AgentApi,
+    socket: PathBuf,
+    raw: bool,
     asked: mpsc::Receiver<Refresh>,
-    answers: mpsc::Sender<Change>,
-    /// The line that was said last of a path.
-    said: BTreeMap<&'static str, String>,
+    answers: mpsc::Sender<Answers>,
+    /// The line that was printed last about a path.
+    reported: BTreeMap<String, String>,
     unanswered: Unanswered,
 }
 
@@ -143,23 +157,14 @@ impl Unanswered {
     }
 }
 
-/// Nobody answers now.
+/// The agent does not answer now.
 struct Away;
 
-/// Names the node's other interfaces too, if ours are the node's: then one that leads to an endpoint is among them.
-pub(crate) fn own_links(directory: &mut Directory, links: &[(u32, String)]) {
-    let is_known = |(index, name): &(u32, String)| {
-        directory.interface(*index).as_deref() == Some(name.as_str())
-    };
-    if links.iter().any(is_known) {
-        for (index, name) in links {
-            directory.set_interface(*index, name.as_str().into());
-        }
-    }
-}
+/// What is reported about it.
+const AWAY: &str = "away";
 
 impl Worker {
-    /// Until nobody asks any more.
+    /// Until the engine is gone.
     async fn run(mut self) {
         let mut wanted = BTreeSet::from([Refresh::All]);
         let (mut poll, mut poll_all) = (Instant::now() + POLL, Instant::now() + POLL_ALL);
@@ -180,7 +185,22 @@ impl Worker {
                 }
             };
             if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
+                let until = Instant::now() + pause;
+                loop {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until) => break,
+                        question = self.asked.recv() => match question {
+                            // The engine knows that the agent is there.
+                            Some(Refresh::All) => {
+                                wanted.insert(Refresh::All);
+                                backoff = BACKOFF_MIN;
+                                break;
+                            }
+                            Some(question) => wanted.extend([question]),
+                            None => return,
+                        },
+                    }
+                }
             } else {
                 tokio::select! {
                     question = self.asked.recv() => match question {
@@ -221,172 +241,128 @@ impl Worker {
         Ok(())
     }
 
+    /// All lists, at the same time: an agent that takes its time with one of them delays no other.
     async fn all(&mut self) -> Result<(), Away> {
-        if let Some(says) = self.read::<Healthz>("healthz").await? {
-            self.hand_over(Change::Agent {
-                version: says.version(),
-                node: says.node().map(str::to_owned),
-            })
-            .await;
+        let (socket, raw) = (&self.socket, self.raw);
+        let mut answers = Answers {
+            lists: Lists::Complete,
+            lists_ns: clock::now().unix_ns,
+            ..Answers::default()
+        };
+        let ask_alone = |path: &'static str| async move {
+            let mut api = AgentApi::new(socket.clone(), ApiLimits::default());
+            ask(&mut api, path, raw).await
+        };
+        let [a, b, c, d, e, f, g] = LISTS.map(ask_alone);
+        let (a, b, c, d, e, f, g) = tokio::join!(a, b, c, d, e, f, g);
+        let mut away = None;
+        for (path, result) in LISTS.into_iter().zip([a, b, c, d, e, f, g]) {
+            match result {
+                Ok(good) => self.take(path, good, &mut answers),
+                Err(error) if error.is_away() => {
+                    answers.lists = match error {
+                        Bad::Api(ApiError::Connect { .. }) => Lists::Unreachable,
+                        _ => Lists::Same,
+                    };
+                    away.get_or_insert(error);
+                }
+                Err(error) => self.report_bad(path, &error),
+            }
         }
-        let asked_ns = clock::now().unix_ns;
-        let mut filled = Box::new(Directory::default());
-        let mut tables = Vec::new();
-        if let Some(list) = self.read::<Vec<Endpoint>>("endpoint").await? {
-            list.iter().for_each(|one| filled.add_endpoint(one));
-            own_links(&mut filled, &links::read(Path::new(LINKS)));
-            tables.push(Table::Endpoints);
-        }
-        if let Some(list) = self.read::<Vec<Identity>>("identity").await? {
-            list.iter().for_each(|one| filled.add_identity(one));
-            tables.push(Table::Identities);
-        }
-        if let Some(list) = self.read::<Vec<IpEntry>>("ip").await? {
-            list.iter().for_each(|one| filled.add_ip(one));
-            tables.push(Table::Prefixes);
-        }
-        for question in [Refresh::Services, Refresh::Cgroups, Refresh::Names] {
-            tables.extend(self.table(question, &mut filled).await?);
+        if let Some(error) = &away {
+            self.report_away(error);
         }
         if !self.unanswered.now {
             self.unanswered.times = 0;
+        } else if answers.lists == Lists::Complete {
+            answers.lists = Lists::Same;
         }
-        if tables.is_empty() {
-            return Ok(());
+        if let Some(line) = known(&answers.changes) {
+            self.report("", line, |line| tracing::info!("{line}"));
         }
-        let [endpoints, identities, prefixes, services] = filled.counts();
-        self.hand_over(Change::Tables {
-            tables,
-            filled,
+        self.hand_over(answers).await;
+        away.map_or(Ok(()), |_| Err(Away))
+    }
+
+    /// Puts an answer to the others, and our own interfaces behind those of the endpoints.
+    fn take(&mut self, path: &str, good: Good, answers: &mut Answers) {
+        self.reported.remove(path);
+        self.reported.remove(AWAY);
+        answers.changes.push(good.change);
+        answers.raw.extend(good.raw);
+        if path != "endpoint" {
+            return;
+        }
+        let links = links::read(Path::new(LINKS_FOLDER));
+        let asked_ns = clock::now().unix_ns;
+        if self.raw
+            && let Ok(body) = serde_json::to_vec(&links)
+        {
+            let answer = Answer {
+                asked_ns,
+                path: LINKS,
+                body: &body,
+            };
+            answers.raw.push(answer.to_bytes());
+        }
+        answers.changes.push(Change {
             asked_ns,
-        })
-        .await;
-        self.said(
-            "",
-            format!("receivers.cilium knows {endpoints} endpoints, {identities} identities, {prefixes} addresses and prefixes, {services} services"),
-            |line| tracing::info!("{line}"),
-        );
-        Ok(())
+            content: Content::Links(links),
+        });
     }
 
     async fn one(&mut self, question: Refresh) -> Result<(), Away> {
-        let change = match question {
-            Refresh::Endpoint(id) => self
-                .item(&format!("endpoint/{id}"))
-                .await?
-                .map(|endpoint| Change::Endpoint(Box::new(endpoint))),
-            Refresh::Identity(number) => self
-                .item(&format!("identity/{number}"))
-                .await?
-                .map(|identity| Change::Identity(Box::new(identity))),
-            Refresh::None | Refresh::All | Refresh::EndpointGone(_) => None,
-            Refresh::Services | Refresh::Cgroups | Refresh::Names => {
-                let asked_ns = clock::now().unix_ns;
-                let mut filled = Box::new(Directory::default());
-                let table = self.table(question, &mut filled).await?;
-                table.map(|table| Change::Tables {
-                    tables: vec![table],
-                    filled,
-                    asked_ns,
-                })
-            }
+        let path = match question {
+            Refresh::Endpoint(id) => format!("endpoint/{id}"),
+            Refresh::Identity(number) => format!("identity/{number}"),
+            Refresh::Services => "service".to_owned(),
+            Refresh::Cgroups => "cgroup-dump-metadata".to_owned(),
+            Refresh::Names => "fqdn/cache".to_owned(),
+            Refresh::None | Refresh::All | Refresh::EndpointGone(_) => return Ok(()),
         };
-        if let Some(change) = change {
-            self.hand_over(change).await;
+        match ask(&mut self.api, &path, self.raw).await {
+            Ok(good) => {
+                let mut answers = Answers::default();
+                self.take(&path, good, &mut answers);
+                self.hand_over(answers).await;
+            }
+            Err(error) if error.is_away() => {
+                self.report_away(&error);
+                return Err(Away);
+            }
+            // That an endpoint or identity is not there is an answer too.
+            Err(error) if matches!(question, Refresh::Endpoint(_) | Refresh::Identity(_)) => {
+                tracing::debug!(%error, "the Cilium agent does not know");
+            }
+            Err(error) => self.report_bad(&path, &error),
         }
         Ok(())
     }
 
-    async fn table(
-        &mut self,
-        question: Refresh,
-        filled: &mut Directory,
-    ) -> Result<Option<Table>, Away> {
-        Ok(match question {
-            Refresh::Services => self
-                .read::<Vec<ServiceEntry>>("service")
-                .await?
-                .map(|list| {
-                    filled.replace_services(&list);
-                    Table::Services
-                }),
-            Refresh::Cgroups => self
-                .read::<Cgroups>("cgroup-dump-metadata")
-                .await?
-                .map(|list| {
-                    filled.replace_cgroups(&list);
-                    Table::Cgroups
-                }),
-            Refresh::Names => self.read::<Vec<Lookup>>("fqdn/cache").await?.map(|list| {
-                filled.replace_names(&list);
-                Table::Names
-            }),
-            _ => None,
-        })
+    /// An answer that makes no sense, or a refusal: reported once.
+    fn report_bad(&mut self, path: &str, error: &Bad) {
+        self.unanswered.now |= error.may_pass();
+        let line = format!("receivers.cilium.api_socket: {error}; flows go on without these names");
+        self.report(path, line, |line| tracing::warn!("{line}"));
     }
 
-    /// A whole answer; none when it makes no sense, which is said once.
-    async fn read<T: serde::de::DeserializeOwned>(
-        &mut self,
-        path: &'static str,
-    ) -> Result<Option<T>, Away> {
-        // Go writes an empty list as null.
-        match self.api.read::<Option<T>>(path).await {
-            Ok(answer) => {
-                self.said.remove(path);
-                self.said.remove("away");
-                Ok(answer)
-            }
-            Err(error) if error.is_away() => {
-                self.say_away(&error);
-                Err(Away)
-            }
-            Err(error) => {
-                self.unanswered.now |= error.may_pass();
-                let line = format!(
-                    "receivers.cilium.api_socket: {error}; flows go on without what it would tell"
-                );
-                self.said(path, line, |line| tracing::warn!("{line}"));
-                Ok(None)
-            }
-        }
-    }
-
-    /// One endpoint or identity. That it is not there is an answer too.
-    async fn item<T: serde::de::DeserializeOwned>(
-        &mut self,
-        path: &str,
-    ) -> Result<Option<T>, Away> {
-        match self.api.read::<T>(path).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) if error.is_away() => {
-                self.say_away(&error);
-                Err(Away)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the Cilium agent does not know");
-                Ok(None)
-            }
-        }
-    }
-
-    fn say_away(&mut self, error: &ApiError) {
+    fn report_away(&mut self, error: &Bad) {
         let line = format!(
             "receivers.cilium.api_socket: {error}; flows go on with the names known so far; asking again"
         );
-        self.said("away", line, |line| tracing::warn!("{line}"));
+        self.report(AWAY, line, |line| tracing::warn!("{line}"));
     }
 
     /// One line for each thing, not for each try.
-    fn said(&mut self, of: &'static str, line: String, say: impl FnOnce(&str)) {
-        if self.said.get(of) != Some(&line) {
-            say(&line);
-            self.said.insert(of, line);
+    fn report(&mut self, of: &str, line: String, print: impl FnOnce(&str)) {
+        if self.reported.get(of) != Some(&line) {
+            print(&line);
+            self.reported.insert(of.to_owned(), line);
         }
     }
 
-    async fn hand_over(&self, change: Change) {
-        // Nobody takes it any more: the end.
-        let _ended = self.answers.send(change).await;
+    async fn hand_over(&self, answers: Answers) {
+        // It fails when the engine is gone: the end.
+        let _ended = self.answers.send(answers).await;
     }
 }

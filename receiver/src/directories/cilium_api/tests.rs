@@ -4,35 +4,49 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use netflume_core::decode::cilium::agent::{Notification, agent_event};
+use netflume_core::model::flow::Endpoint;
 
 const FIXTURES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../tests/fixtures/cilium/1.19.4/api"
 );
 const SECOND: u64 = 1_000_000_000;
+const WAIT: Duration = Duration::from_secs(10);
 
-/// Answers every question; `asked` gets the paths. What `answers` does not know is 404.
-fn agent(folder: &Path, answers: fn(&str) -> Option<String>) -> (PathBuf, Receiver<String>) {
+fn asking(socket: PathBuf, raw: bool) -> Asking {
+    Asking {
+        socket,
+        wait: WAIT,
+        raw,
+    }
+}
+
+/// What is answered to a path; none is 404.
+type Answering = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Answers every question; the paths come out of the other end.
+fn agent(
+    folder: &Path,
+    answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) -> (PathBuf, Receiver<String>) {
     let socket = folder.join("cilium.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let (asked, questions) = channel();
+    let answers: Answering = Arc::new(answers);
     std::thread::spawn(move || {
         while let Ok((stream, _)) = listener.accept() {
-            let asked = asked.clone();
-            std::thread::spawn(move || converse(stream, answers, &asked));
+            let (answers, asked) = (Arc::clone(&answers), asked.clone());
+            std::thread::spawn(move || converse(stream, &answers, &asked));
         }
     });
     (socket, questions)
 }
 
-fn converse(
-    mut stream: UnixStream,
-    answers: fn(&str) -> Option<String>,
-    asked: &Sender<String>,
-) -> Option<()> {
+fn converse(mut stream: UnixStream, answers: &Answering, asked: &Sender<String>) -> Option<()> {
     let mut text = Vec::new();
     loop {
         while !text.ends_with(b"\r\n\r\n") {
@@ -46,11 +60,23 @@ fn converse(
             Some(body) => ("200 OK", body),
             None => ("404 Not Found", String::new()),
         };
-        asked.send(path.to_owned()).ok()?;
+        // Not every test looks at the questions.
+        asked.send(path.to_owned()).ok();
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{body}");
         stream.write_all(head.as_bytes()).ok()?;
     }
+}
+
+/// An agent that answers with the fixtures as soon as what comes with it is dropped.
+fn slow_agent(folder: &Path) -> (PathBuf, Sender<()>) {
+    let (open, gate) = channel();
+    let gate = Mutex::new(gate);
+    let (socket, _) = agent(folder, move |path| {
+        let _dropped = gate.lock().unwrap().recv();
+        fixtures(path)
+    });
+    (socket, open)
 }
 
 /// What the fixtures know; of endpoints also a new one, of identities a new one.
@@ -79,10 +105,14 @@ fn broken(path: &str) -> Option<String> {
 }
 
 impl Names {
-    /// Waits for the next answer, and takes it.
-    fn take_next(&mut self, unix_ns: u64) -> Option<AgentInfo> {
-        let change = self.fetcher.as_mut().unwrap().next_change().unwrap();
-        self.apply(change, unix_ns)
+    /// Waits for the next answers, and takes them, however new they are.
+    fn take_next(&mut self) -> Option<AgentInfo> {
+        self.early = Some(self.next_answers());
+        self.advance(u64::MAX, |_| {})
+    }
+
+    fn next_answers(&mut self) -> Answers {
+        self.fetcher.as_mut().unwrap().next_answers().unwrap()
     }
 }
 
@@ -106,31 +136,26 @@ fn flow(identity: u32, time_ns: u64) -> Flow {
     }
 }
 
+/// So many paths, sorted: lists are asked for at the same time.
 fn asked(questions: &Receiver<String>, count: usize) -> Vec<String> {
-    (0..count).map(|_| questions.recv().unwrap()).collect()
+    let mut paths: Vec<_> = (0..count).map(|_| questions.recv().unwrap()).collect();
+    paths.sort();
+    paths
 }
 
 const EVERYTHING: [&str; 7] = [
-    "healthz",
+    "cgroup-dump-metadata",
     "endpoint",
+    "fqdn/cache",
+    "healthz",
     "identity",
     "ip",
     "service",
-    "cgroup-dump-metadata",
-    "fqdn/cache",
 ];
 
-#[test]
-fn everything_is_asked_at_the_start_and_what_is_new_when_it_is_met() {
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, questions) = agent(folder.path(), fixtures);
-    let mut names = Names::default();
-    names.ask_at(socket).unwrap();
-    let info = names.take_next(0).unwrap();
-    assert_eq!(info.version, Some((1, 19)));
-    assert_eq!(info.node.as_deref(), Some("default/node-a"));
-    assert_eq!(names.take_next(0), None);
-    assert_eq!(asked(&questions, 7), EVERYTHING);
+/// What the fixtures' lists have for some addresses.
+#[track_caller]
+fn knows_the_fixtures(names: &Names) {
     let web = names.directory().resolve(address("fd00::1"), 0);
     assert_eq!(
         (web.id, web.namespace(), web.pod_name()),
@@ -156,9 +181,22 @@ fn everything_is_asked_at_the_start_and_what_is_new_when_it_is_met() {
         address("10.0.0.1")
     );
     assert_eq!(names.directory().interface(15).as_deref(), Some("lxc77"));
+}
+
+#[test]
+fn everything_is_asked_at_the_start_and_what_is_new_when_it_is_met() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, questions) = agent(folder.path(), fixtures);
+    let mut names = Names::default();
+    names.ask_agent(asking(socket, false)).unwrap();
+    let info = names.take_next().unwrap();
+    assert_eq!(info.version, Some((1, 19)));
+    assert_eq!(info.node.as_deref(), Some("default/node-a"));
+    assert_eq!(asked(&questions, 7), EVERYTHING);
+    knows_the_fixtures(&names);
 
     names.notified(&notification(7, r#"{"id":7}"#, SECOND));
-    names.take_next(SECOND);
+    names.take_next();
     assert_eq!(asked(&questions, 1), ["endpoint/7"]);
     assert_eq!(
         names.directory().resolve(address("10.0.0.7"), 0).pod_name(),
@@ -169,27 +207,29 @@ fn everything_is_asked_at_the_start_and_what_is_new_when_it_is_met() {
     for number in [4711, 4711, 5555, 0] {
         names.seen(&flow(number, SECOND));
     }
-    names.take_next(SECOND);
+    names.take_next();
     assert_eq!(
         &*names.directory().labels(4711).unwrap().list,
         ["k8s:app=late".into()]
     );
+    assert_eq!(asked(&questions, 1), ["identity/4711"]);
     names.seen(&flow(9999, SECOND));
     names.seen(&flow(9999, SECOND + ASK_AGAIN_NS - 1));
     names.unknown_cgroup(SECOND);
     names.unknown_cgroup(SECOND);
-    names.take_next(SECOND);
-    let mut met = asked(&questions, 3);
-    met[1..].sort();
+    names.take_next();
     assert_eq!(
-        met,
-        ["identity/4711", "cgroup-dump-metadata", "identity/9999"]
+        asked(&questions, 2),
+        ["cgroup-dump-metadata", "identity/9999"]
     );
     names.seen(&flow(9999, SECOND + ASK_AGAIN_NS));
     assert_eq!(asked(&questions, 1), ["identity/9999"]);
 
-    // A new connection may have missed anything.
-    names.connected();
+    // A new connection may have missed anything; one that is older than the lists has not.
+    names.connected(SECOND);
+    names.unknown_cgroup(100 * SECOND);
+    assert_eq!(asked(&questions, 1), ["cgroup-dump-metadata"]);
+    names.connected(u64::MAX);
     assert_eq!(asked(&questions, 7), EVERYTHING);
 }
 
@@ -198,9 +238,14 @@ fn answers_that_make_no_sense_leave_the_rest_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let (socket, _questions) = agent(folder.path(), broken);
     let mut names = Names::default();
-    names.directory.set_identity(1001, ["k8s:app=web"]);
-    names.ask_at(socket).unwrap();
-    assert_eq!(names.take_next(0), None);
+    let known = Answer {
+        asked_ns: 1,
+        path: "identity/1001",
+        body: br#"{"id":1001,"labels":["k8s:app=web"]}"#,
+    };
+    names.recorded(&known.to_bytes()).unwrap();
+    names.ask_agent(asking(socket, false)).unwrap();
+    assert_eq!(names.take_next(), None);
     let api = names.directory().resolve(address("10.0.1.5"), 0);
     assert_eq!(
         (api.identity, api.pod_name(), api.labels().len()),
@@ -210,81 +255,140 @@ fn answers_that_make_no_sense_leave_the_rest_as_it_was() {
         &*names.directory().labels(1001).unwrap().list,
         ["k8s:app=web".into()]
     );
+    // Refusals are answers: nothing more will come.
+    assert!(!names.must_wait(SECOND));
 }
 
 #[test]
 fn an_agent_that_comes_later_is_asked_then() {
     let folder = tempfile::tempdir().unwrap();
     let mut names = Names::default();
-    names.ask_at(folder.path().join("cilium.sock")).unwrap();
+    names
+        .ask_agent(asking(folder.path().join("cilium.sock"), false))
+        .unwrap();
     let (_, questions) = agent(folder.path(), fixtures);
-    names.take_next(0);
-    names.take_next(0);
+    while names.directory().endpoint(77).is_none() {
+        names.take_next();
+    }
     assert_eq!(asked(&questions, 7), EVERYTHING);
-    assert!(names.directory().endpoint(77).is_some());
 }
 
-fn tables(asked_ns: u64) -> Change {
-    let mut filled = Box::new(Directory::default());
-    filled.set_prefix(address("10.0.9.1").unwrap(), 32, 1, None);
-    Change::Tables {
-        tables: vec![Table::Endpoints, Table::Prefixes],
-        filled,
-        asked_ns,
+#[test]
+fn events_wait_for_the_first_lists_of_a_slow_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, open) = slow_agent(folder.path());
+    let mut names = Names::default();
+    names.ask_agent(asking(socket, false)).unwrap();
+    assert!(names.must_wait(SECOND) && names.must_wait(3 * SECOND));
+    names.advance(3 * SECOND, |_| {});
+    assert!(names.must_wait(3 * SECOND));
+    drop(open);
+    names.early = Some(names.next_answers());
+    // They are newer than the events, and better than nothing.
+    names.advance(4 * SECOND, |_| {});
+    assert!(!names.must_wait(4 * SECOND));
+    knows_the_fixtures(&names);
+}
+
+#[test]
+fn events_do_not_wait_for_ever_nor_for_a_socket_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, _open) = slow_agent(folder.path());
+    let mut names = Names::default();
+    names.ask_agent(asking(socket, false)).unwrap();
+    assert!(names.must_wait(SECOND));
+    assert!(names.must_wait(SECOND + WAIT.as_nanos() as u64 - 1));
+    assert!(!names.must_wait(SECOND + WAIT.as_nanos() as u64));
+    assert!(!names.must_wait(SECOND));
+
+    // Nor when they are not to wait, or no agent is asked.
+    let (folder, mut names) = (tempfile::tempdir().unwrap(), Names::default());
+    assert!(!names.must_wait(SECOND));
+    let (socket, _open) = slow_agent(folder.path());
+    let at_once = Asking {
+        wait: Duration::ZERO,
+        ..asking(socket, false)
+    };
+    names.ask_agent(at_once).unwrap();
+    assert!(!names.must_wait(SECOND));
+
+    let mut names = Names::default();
+    names
+        .ask_agent(asking(folder.path().join("absent"), false))
+        .unwrap();
+    names.take_next();
+    assert!(!names.must_wait(SECOND));
+    // The monitor socket is connected: the agent may be there now.
+    let now_ns = crate::platform::clock::now().unix_ns;
+    names.connecting(now_ns);
+    assert!(names.must_wait(now_ns));
+    while names.must_wait(now_ns) {
+        names.take_next();
     }
 }
 
 #[test]
-fn what_was_notified_while_a_list_was_under_way_is_newer_than_the_list() {
+fn that_the_socket_was_not_there_before_the_agent_counts_no_more_when_the_agent_is() {
     let folder = tempfile::tempdir().unwrap();
     let mut names = Names::default();
-    names.ask_at(folder.path().join("absent.sock")).unwrap();
-    let upsert = |id: u32, time_ns| {
-        let text = format!(r#"{{"cidr":"10.0.9.{id}/32","id":{id}}}"#);
-        notification(9, &text, time_ns)
-    };
-    names.notified(&upsert(2, 5));
-    names.notified(&upsert(3, 10));
-    names.notified(&notification(10, r#"{"cidr":"10.0.9.1/32","id":1}"#, 11));
-    names.apply(tables(10), 12);
-    let known = |names: &Names, text| names.directory().identity_at(address(text).unwrap());
-    assert_eq!(known(&names, "10.0.9.1"), None);
-    assert_eq!(known(&names, "10.0.9.2"), None);
-    assert_eq!(known(&names, "10.0.9.3"), Some(3));
+    names
+        .ask_agent(asking(folder.path().join("absent"), false))
+        .unwrap();
+    let before = names.next_answers();
+    let now_ns = before.lists_ns + 1;
+    names.early = Some(before);
+    names.connecting(now_ns);
+    names.advance(now_ns, |_| {});
+    assert!(names.must_wait(now_ns));
 }
 
 #[test]
-fn an_endpoint_that_is_gone_stays_known_for_a_minute() {
+fn an_answer_is_taken_when_the_events_are_as_new_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, _questions) = agent(folder.path(), fixtures);
     let mut names = Names::default();
-    for (id, text) in [(7, "10.0.0.7"), (8, "10.0.0.8")] {
-        names
-            .directory
-            .set_endpoint(netflume_core::enrich::cilium::LocalEndpoint {
-                id,
-                addresses: address(text).into_iter().collect(),
-                ..Default::default()
-            });
-        names.notified(&notification(8, &format!(r#"{{"id":{id}}}"#), SECOND));
-    }
-    names.apply(tables(2), 3);
-    assert_eq!(names.directory().resolve(address("10.0.0.7"), 0).id, 7);
-    names.advance(GRACE_NS);
-    assert!(names.directory().endpoint(7).is_some());
-    // 8 is in use again.
-    names.notified(&notification(7, r#"{"id":8}"#, GRACE_NS));
-    names.advance(GRACE_NS + SECOND);
-    assert!(names.directory().endpoint(7).is_none());
-    assert!(names.directory().endpoint(8).is_some());
-    assert_eq!(names.directory().resolve(address("10.0.0.7"), 0).id, 0);
+    names.ask_agent(asking(socket, false)).unwrap();
+    names.take_next();
+    names.notified(&notification(7, r#"{"id":7}"#, SECOND));
+    let answers = names.next_answers();
+    let asked_ns = answers.changes[0].asked_ns;
+    names.early = Some(answers);
+    let id = |names: &Names| names.directory().resolve(address("10.0.0.7"), 0).id;
+    names.advance(asked_ns - 1, |_| {});
+    assert_eq!(id(&names), 0);
+    names.advance(asked_ns, |_| {});
+    assert_eq!(id(&names), 7);
+    // The clock is set back: an answer is not kept until it is as late again.
+    names.notified(&notification(7, r#"{"id":7}"#, SECOND));
+    names.early = Some(names.next_answers());
+    names.advance(SECOND, |_| {});
+    assert!(names.early.is_none());
 }
 
 #[test]
-fn our_interfaces_are_the_nodes_if_one_leads_to_an_endpoint() {
-    let mut directory = Directory::default();
-    directory.set_interface(15, "lxc77".into());
-    let link = |index: u32, name: &str| (index, name.to_owned());
-    fetch::own_links(&mut directory, &[link(2, "eth0"), link(15, "lxc9")]);
-    assert_eq!(directory.interface(2), None);
-    fetch::own_links(&mut directory, &[link(2, "eth0"), link(15, "lxc77")]);
-    assert_eq!(directory.interface(2).as_deref(), Some("eth0"));
+fn a_recording_of_the_answers_gives_the_same_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, _questions) = agent(folder.path(), fixtures);
+    let mut names = Names::default();
+    names.ask_agent(asking(socket, true)).unwrap();
+    let mut recording = Vec::new();
+    names.early = Some(names.next_answers());
+    names.advance(0, |bytes| recording.push(bytes));
+    names.notified(&notification(7, r#"{"id":7}"#, SECOND));
+    names.early = Some(names.next_answers());
+    names.advance(u64::MAX, |bytes| recording.push(bytes));
+
+    let mut again = Names::default();
+    let agents: Vec<_> = recording
+        .iter()
+        .filter_map(|bytes| again.recorded(bytes).unwrap())
+        .collect();
+    assert_eq!(agents.len(), 1);
+    assert_eq!(agents[0].node.as_deref(), Some("default/node-a"));
+    knows_the_fixtures(&again);
+    assert_eq!(
+        again.directory().resolve(address("10.0.0.7"), 0).pod_name(),
+        "new"
+    );
+    assert!(again.recorded(&[0; 4]).is_err());
 }

@@ -6,23 +6,24 @@ use std::time::Duration;
 use netflume_core::aggregate::exchange::ExchangeOptions;
 use netflume_core::aggregate::hubble::HubbleMetrics;
 use netflume_core::aggregate::selection::Selection;
-use netflume_core::decode::cilium::Monitor;
-use netflume_core::decode::gob;
-use netflume_core::enrich::cilium::flow::{self, FlowError, Flows};
+use netflume_core::enrich::cilium::answer::AgentInfo;
+use netflume_core::enrich::cilium::flow;
+use netflume_core::enrich::cilium::update::PodChange;
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::batch::{Batch, Now};
-use netflume_core::model::cilium::{AgentEvent, AgentNotification, CiliumEvent};
-use netflume_core::model::flow::{AgentEventType, Node, address_text, summary};
+use netflume_core::model::cilium::CiliumEvent;
+use netflume_core::model::flow::{Node, address_text, summary};
 use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
 use netflume_core::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
 use netflume_core::otlp::metrics::MetricsEncoder;
 
-use crate::directories::cilium_api::{AgentInfo, Names};
+use crate::directories::cilium_api::Names;
 use crate::directories::process::ProcessDirectory;
 use crate::export::console::{ConsoleError, Line};
 use crate::export::sinks::Sinks;
+use crate::receivers::cilium::events::{Events, Sink};
 use crate::receivers::cilium::exchanges::{self, ExchangePublisher};
 use crate::receivers::cilium::options::CiliumOptions;
 use crate::receivers::{Change, Engine, EngineContext, EngineError, Origin, Schedule, Settings};
@@ -33,11 +34,14 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(10);
 /// Lines that are handed over at once.
 const LINES_MAX: usize = 512;
 
-/// Decoder, metrics, encoders and sinks.
+/// Decoder, and what is made of its events.
 pub(crate) struct CiliumEngine {
-    monitor: Monitor,
-    flows: Flows,
-    names: Names,
+    events: Events,
+    out: Output,
+}
+
+/// Metrics, encoders and sinks.
+struct Output {
     node: Node,
     metrics: HubbleMetrics,
     selection: Option<Selection>,
@@ -63,6 +67,27 @@ impl CiliumEngine {
         settings: &Settings,
         context: EngineContext,
     ) -> Result<Self, EngineError> {
+        let mut names = Names::default();
+        if context.origin == Origin::Live && !options.api_socket.as_os_str().is_empty() {
+            names.ask_agent(options.asking(false))?;
+        }
+        let flows = flow::Options {
+            redaction: options.redact.options(),
+            ..flow::Options::default()
+        };
+        Ok(Self {
+            events: Events::new(flows, names),
+            out: Output::new(options, settings, context)?,
+        })
+    }
+}
+
+impl Output {
+    fn new(
+        options: &CiliumOptions,
+        settings: &Settings,
+        context: EngineContext,
+    ) -> Result<Self, EngineError> {
         let resource = ProcessDirectory::new(
             crate::directories::process::Options::default(),
             &context.roots,
@@ -72,13 +97,7 @@ impl CiliumEngine {
         .nobody()
         .resource
         .clone();
-        let mut engine = Self {
-            monitor: Monitor::default(),
-            flows: Flows::new(flow::Options {
-                redaction: options.redact.options(),
-                ..flow::Options::default()
-            }),
-            names: Names::default(),
+        let output = Self {
             node: Node {
                 name: context.host.name.clone().unwrap_or_default(),
                 emitter_name: "netflume".to_owned(),
@@ -107,21 +126,10 @@ impl CiliumEngine {
             published: context.flows,
             metrics_due: Schedule::every(METRICS_INTERVAL),
         };
-        if let Some(published) = &engine.published {
-            published.set_node(&engine.node);
+        if let Some(published) = &output.published {
+            published.set_node(&output.node);
         }
-        if context.origin == Origin::Live && !options.api_socket.as_os_str().is_empty() {
-            engine.names.ask_at(options.api_socket.clone())?;
-        }
-        Ok(engine)
-    }
-
-    /// Time goes on: what the agent answered is taken, requests that wait too long are given up.
-    fn advance(&mut self, unix_ns: u64) -> Result<(), ConsoleError> {
-        if let Some(agent) = self.names.advance(unix_ns) {
-            self.agent_is(agent);
-        }
-        self.exchanges.advance(unix_ns, &mut self.sinks)
+        Ok(output)
     }
 
     /// Ends an interval of metrics.
@@ -144,79 +152,6 @@ impl CiliumEngine {
         }
     }
 
-    /// The agent said which one it is: its version tells the layouts of its events, and flows carry its node's name.
-    fn agent_is(&mut self, agent: AgentInfo) {
-        if agent.version.is_some() {
-            let mut options = self.flows.options().clone();
-            options.decode.agent = agent.version;
-            self.flows.set_options(options);
-        }
-        if let Some(node) = agent.node {
-            self.node.name = node;
-            if let Some(published) = &self.published {
-                published.set_node(&self.node);
-            }
-        }
-    }
-
-    fn decode(&mut self, bytes: &[u8], unix_ns: u64) -> Result<(), ConsoleError> {
-        let mut rest = bytes;
-        let mut unreadable = None;
-        while !rest.is_empty() {
-            let payload = match self.monitor.next(rest) {
-                Ok((payload, after)) => {
-                    rest = after;
-                    payload
-                }
-                Err(error) => {
-                    self.book(Err(Reason::Malformed));
-                    let (count, _) = unreadable.get_or_insert((0_u64, error));
-                    *count += 1;
-                    // What stands behind the message may be of a type that is known.
-                    rest = gob::frame(rest)
-                        .ok()
-                        .flatten()
-                        .map_or(&[], |(_, after)| after);
-                    continue;
-                }
-            };
-            let Some(payload) = payload else {
-                // Types are defined at the start of a connection.
-                self.names.connected();
-                continue;
-            };
-            match self
-                .flows
-                .payload(&payload, unix_ns, self.names.directory())
-            {
-                Ok(event) => {
-                    self.book(Ok(()));
-                    self.event(&event)?;
-                    if let Some(published) = &mut self.published {
-                        published.push(event);
-                    }
-                }
-                Err(error) => {
-                    if error == FlowError::UnknownCgroup {
-                        self.names.unknown_cgroup(unix_ns);
-                    }
-                    let reason = match error {
-                        FlowError::UnknownCgroup => Reason::Filtered,
-                        FlowError::Event(_)
-                        | FlowError::UnknownPayload(_)
-                        | FlowError::Payload(_) => Reason::Malformed,
-                    };
-                    self.book(Err(reason));
-                    tracing::debug!(%error, "monitor event skipped");
-                }
-            }
-        }
-        if let Some((count, error)) = unreadable {
-            tracing::warn!(%error, count, "monitor messages cannot be read");
-        }
-        Ok(())
-    }
-
     fn book(&self, result: Result<(), Reason>) {
         self.ledger.received(Stage::Decode, 1);
         match result {
@@ -225,20 +160,15 @@ impl CiliumEngine {
         }
     }
 
-    fn event(&mut self, event: &CiliumEvent) -> Result<(), ConsoleError> {
+    fn make(&mut self, event: &CiliumEvent) -> Result<(), ConsoleError> {
         let mut span = None;
         match event {
             CiliumEvent::Flow(flow) => {
-                self.names.seen(flow);
                 self.metrics.observe(flow, &self.node);
                 span = self.exchanges.flow(flow, &mut self.sinks)?;
             }
             CiliumEvent::Lost(lost) => self.metrics.lost(lost),
-            CiliumEvent::Agent(agent) => {
-                self.names.notified(agent);
-                self.pod_deleted(agent);
-            }
-            CiliumEvent::Debug(_) => {}
+            CiliumEvent::Agent(_) | CiliumEvent::Debug(_) => {}
         }
         let Some(selection) = &mut self.selection else {
             return Ok(());
@@ -263,22 +193,6 @@ impl CiliumEngine {
         Ok(())
     }
 
-    /// The series of a pod whose endpoint is gone end.
-    fn pod_deleted(&mut self, event: &AgentEvent) {
-        if let (
-            AgentEventType::ENDPOINT_DELETED,
-            AgentNotification::EndpointUpdate {
-                pod_name,
-                namespace,
-                ..
-            },
-        ) = (event.kind, &event.notification)
-            && !pod_name.is_empty()
-        {
-            self.metrics.pod_deleted(namespace, pod_name, event.time_ns);
-        }
-    }
-
     fn send_records(&mut self) -> Result<(), ConsoleError> {
         if let Some(published) = &mut self.published {
             // What could not be published at once, because a client was looking.
@@ -296,30 +210,76 @@ impl CiliumEngine {
     }
 }
 
+impl Sink for Output {
+    fn batch(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
+        Ok(())
+    }
+
+    fn event(&mut self, event: CiliumEvent) -> Result<(), EngineError> {
+        self.book(Ok(()));
+        self.make(&event)?;
+        if let Some(published) = &mut self.published {
+            published.push(event);
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, reason: Reason) {
+        self.book(Err(reason));
+    }
+
+    fn pod(&mut self, change: &PodChange, unix_ns: u64) {
+        match change {
+            PodChange::There(pod) => self.metrics.pod_is_there(&pod.namespace, &pod.name),
+            PodChange::Gone(pod) => self.metrics.pod_deleted(&pod.namespace, &pod.name, unix_ns),
+        }
+    }
+
+    /// Flows carry its node's name.
+    fn agent(&mut self, agent: AgentInfo) {
+        if let Some(node) = agent.node {
+            self.node.name = node;
+            if let Some(published) = &self.published {
+                published.set_node(&self.node);
+            }
+        }
+    }
+
+    fn answer(&mut self, _: Batch) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
 impl Engine for CiliumEngine {
     fn feed(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
-        self.advance(batch.unix_ns)?;
-        self.decode(&batch.bytes, batch.unix_ns)?;
-        if let Some(published) = &mut self.published {
+        let Self { events, out } = self;
+        // Time goes on: requests that wait too long are given up.
+        out.exchanges.advance(batch.unix_ns, &mut out.sinks)?;
+        events.feed(batch, out)?;
+        if let Some(published) = &mut out.published {
             published.flush();
         }
         Ok(())
     }
 
     fn tick(&mut self, now: Now) -> Result<(), EngineError> {
-        self.advance(now.unix_ns)?;
-        self.send_records()?;
-        if self.metrics_due.is_due(now) {
-            self.flush(now.unix_ns)?;
+        let Self { events, out } = self;
+        out.exchanges.advance(now.unix_ns, &mut out.sinks)?;
+        events.tick(now, out)?;
+        out.metrics.advance(now.unix_ns);
+        out.send_records()?;
+        if out.metrics_due.is_due(now) {
+            out.flush(now.unix_ns)?;
         }
         Ok(())
     }
 
     fn totals(&mut self, now: Now) -> Vec<ResourceMetrics> {
-        self.count_missed(now.unix_ns);
-        let mut totals = self.exchanges.totals(now.unix_ns);
-        totals.extend(self.metrics.snapshot(&self.own, now.unix_ns));
+        let out = &mut self.out;
+        out.count_missed(now.unix_ns);
+        let mut totals = out.exchanges.totals(now.unix_ns);
+        totals.extend(out.metrics.snapshot(&out.own, now.unix_ns));
         totals
     }
 
@@ -327,24 +287,25 @@ impl Engine for CiliumEngine {
         let settings = &change.settings;
         let options = settings.receivers.cilium.clone().unwrap_or_default();
         let selection = selection(&options)?;
+        let Self { events, out } = self;
         // What waits leaves as it was made.
-        self.send_records()?;
-        self.selection = selection;
-        let mut flows = self.flows.options().clone();
-        flows.redaction = options.redact.options();
-        self.flows.set_options(flows);
-        self.logs = CiliumLogsEncoder::new(settings.logs, Arc::clone(&self.node_resource));
-        self.points = MetricsEncoder::new(settings.points);
-        self.exchanges
+        out.send_records()?;
+        out.selection = selection;
+        events.set_redaction(options.redact.options());
+        out.logs = CiliumLogsEncoder::new(settings.logs, Arc::clone(&out.node_resource));
+        out.points = MetricsEncoder::new(settings.points);
+        out.exchanges
             .reconfigure(exchange_table(&options).timeout_ns, settings.spans);
-        self.sinks.set_exporter(change.exporter.clone());
+        out.sinks.set_exporter(change.exporter.clone());
         Ok(())
     }
 
     fn finish(&mut self, now: Now) -> Result<(), EngineError> {
+        let Self { events, out } = self;
+        let last = events.finish(out);
         // Requests that still wait for their response are given up.
-        let closed = self.exchanges.close(now.unix_ns, &mut self.sinks);
-        Ok(closed.and(self.flush(now.unix_ns))?)
+        let closed = out.exchanges.close(now.unix_ns, &mut out.sinks);
+        last.and(Ok(closed.and(out.flush(now.unix_ns))?))
     }
 }
 

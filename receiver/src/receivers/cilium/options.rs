@@ -7,13 +7,17 @@ use netflume_core::aggregate::hubble::HubbleOptions;
 use netflume_core::aggregate::selection::SelectionOptions;
 use netflume_core::enrich::cilium::redaction::Redaction;
 
-/// `receivers.cilium`: events of the CiliumOptions agent.
+use crate::directories::cilium_api::Asking;
+
+/// `receivers.cilium`: events of the Cilium agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CiliumOptions {
     /// The agent's monitor socket.
     pub socket: PathBuf,
     /// The agent's API socket; empty: it is not asked.
     pub api_socket: PathBuf,
+    /// How long the first events wait for the agent's first lists; zero: they do not.
+    pub api_wait: Duration,
     /// How long a layer-7 request waits for its response.
     pub request_timeout: Duration,
     /// Hubble's metrics.
@@ -29,10 +33,22 @@ impl Default for CiliumOptions {
         Self {
             socket: PathBuf::from("/var/run/cilium/monitor1_2.sock"),
             api_socket: PathBuf::from("/var/run/cilium/cilium.sock"),
+            api_wait: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             metrics: HubbleOptions::default(),
             logs: CiliumLogs::default(),
             redact: Redact::default(),
+        }
+    }
+}
+
+impl CiliumOptions {
+    /// How the agent is asked. With `raw`, for a recording.
+    pub(crate) fn asking(&self, raw: bool) -> Asking {
+        Asking {
+            socket: self.api_socket.clone(),
+            wait: self.api_wait,
+            raw,
         }
     }
 }

@@ -160,36 +160,46 @@ impl Contexts {
         }
     }
 
-    /// Which labels must have which values for a series to be the pod's: each entry is one such set.
-    pub(super) fn pod_labels(
-        &self,
-        namespace: &str,
-        pod: &str,
-    ) -> Vec<Vec<(&'static str, String)>> {
-        let mut sets = Vec::new();
-        let path = format!("{namespace}/{pod}");
+    /// Where in a series' label values a pod is named, as positions in [`Contexts::names`].
+    pub(super) fn pods(&self) -> Vec<PodLabel> {
+        let names = self.names();
+        let position = |wanted: &str| names.iter().position(|name| *name == wanted);
+        let mut pods = Vec::new();
         for (identifiers, name) in [
             (&self.source, label::SOURCE),
             (&self.destination, label::DESTINATION),
         ] {
-            if identifiers
-                .all()
-                .any(|identifier| identifier == Identifier::Pod)
-            {
-                sets.push(vec![(name, path.clone())]);
+            let is_pod = |identifier| identifier == Identifier::Pod;
+            if identifiers.all().any(is_pod) {
+                pods.extend(position(name).map(PodLabel::Path));
             }
         }
-        for (pod_label, namespace_label) in [(1, 2), (7, 8)] {
-            let both = (1 << pod_label) | (1 << namespace_label);
+        for (pod, namespace) in [(1, 2), (7, 8)] {
+            let both = (1 << pod) | (1 << namespace);
             if self.labels & both == both {
-                sets.push(vec![
-                    (label::CONTEXT[pod_label], pod.to_owned()),
-                    (label::CONTEXT[namespace_label], namespace.to_owned()),
-                ]);
+                let [pod, namespace] = [pod, namespace].map(|n| position(label::CONTEXT[n]));
+                pods.extend(
+                    pod.zip(namespace)
+                        .map(|(pod, namespace)| PodLabel::Parts { namespace, pod }),
+                );
             }
         }
-        sets
+        pods
     }
+}
+
+/// Label values that name a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PodLabel {
+    /// One has `namespace/pod`.
+    Path(usize),
+    /// Two have a part each.
+    Parts {
+        /// Position of the namespace.
+        namespace: usize,
+        /// Position of the pod.
+        pod: usize,
+    },
 }
 
 impl Identifiers {

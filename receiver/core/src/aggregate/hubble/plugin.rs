@@ -1,7 +1,8 @@
 //! Hubble's metric plugins: options checked, and the series that each of them keeps.
 
 use super::OptionError;
-use super::context::Contexts;
+use super::context::{Contexts, PodLabel};
+use super::key;
 use super::options::MetricOptions;
 use super::store::{Counter, Description, Family, Histogram};
 use crate::aggregate::flow_filter::FlowFilters;
@@ -115,17 +116,40 @@ impl Plugin {
         self.options.name == options.name && self.options.context_options == options.context_options
     }
 
-    /// Removes the series of a pod.
-    pub(super) fn remove_pod(&mut self, namespace: &str, pod: &str) {
-        for labels in self.contexts.pod_labels(namespace, pod) {
-            let (counters, histogram) = self.series.families_mut();
-            for family in counters.into_iter().flatten() {
-                family.remove(&labels);
-            }
-            if let Some(family) = histogram {
-                family.remove(&labels);
-            }
+    /// Ends the series of these pods (`namespace/pod`), and all that were counted before `quiet_since_ns` last.
+    pub(super) fn end(&mut self, is_gone: impl Fn(&str) -> bool, quiet_since_ns: u64) {
+        let pods = self.contexts.pods();
+        let mut path = String::new();
+        let mut is_meant = |key: &[u8], counted_ns| {
+            let mut values = |pod: &PodLabel| match *pod {
+                PodLabel::Path(at) => key::values(key).nth(at).is_some_and(&is_gone),
+                PodLabel::Parts { namespace, pod } => {
+                    path.clear();
+                    match key::values(key).nth(namespace) {
+                        None | Some("") => {}
+                        Some(namespace) => path.extend([namespace, "/"]),
+                    }
+                    path.extend(key::values(key).nth(pod));
+                    is_gone(&path)
+                }
+            };
+            counted_ns < quiet_since_ns || pods.iter().any(&mut values)
+        };
+        let (counters, histogram) = self.series.families_mut();
+        for family in counters.into_iter().flatten() {
+            family.end(&mut is_meant);
         }
+        if let Some(family) = histogram {
+            family.end(&mut is_meant);
+        }
+    }
+
+    /// Whether a new series found no room since this was asked last.
+    pub(super) fn take_refused(&mut self) -> bool {
+        let (counters, histogram) = self.series.families_mut();
+        let counters = counters.into_iter().flatten().map(Family::take_refused);
+        let histogram = histogram.map(Family::take_refused);
+        counters.chain(histogram).fold(false, |any, one| any | one)
     }
 
     /// All metrics, and the ends of removed series once.

@@ -114,6 +114,8 @@ pub(super) struct Family<A> {
     series: Vec<Series<A>>,
     /// What came after `limit`.
     overflow: Option<Series<A>>,
+    /// A new series found no room since this was asked last.
+    refused: bool,
     /// Keys of removed series whose end was not exported yet.
     ended: Vec<Box<[u8]>>,
 }
@@ -123,6 +125,8 @@ struct Series<A> {
     key: Box<[u8]>,
     hash: u64,
     start_unix_ns: u64,
+    /// When it was counted last.
+    counted_ns: u64,
     value: A,
 }
 
@@ -136,12 +140,12 @@ impl<A: Aggregate> Family<A> {
             table: HashTable::new(),
             series: Vec::new(),
             overflow: None,
+            refused: false,
             ended: Vec::new(),
         }
     }
 
-    /// The series with these label values; the overflow series when it is new and there is no room. `unix_ns` is when it began
-    /// if it is new.
+    /// The series with these label values; the overflow series when it is new and there is no room. `unix_ns` is now.
     pub(super) fn at(&mut self, key: &[u8], unix_ns: u64) -> &mut A {
         let hash = self.hasher.hash_one(key);
         let found = self
@@ -158,6 +162,7 @@ impl<A: Aggregate> Family<A> {
                     key: key.into(),
                     hash,
                     start_unix_ns: unix_ns,
+                    counted_ns: unix_ns,
                     value: A::default(),
                 });
                 let series = &self.series;
@@ -168,14 +173,19 @@ impl<A: Aggregate> Family<A> {
             None => usize::MAX,
         };
         match self.series.get_mut(slot) {
-            Some(series) => &mut series.value,
+            Some(series) => {
+                series.counted_ns = unix_ns;
+                &mut series.value
+            }
             None => {
+                self.refused = true;
                 &mut self
                     .overflow
                     .get_or_insert_with(|| Series {
                         key: Box::default(),
                         hash: 0,
                         start_unix_ns: unix_ns,
+                        counted_ns: unix_ns,
                         value: A::default(),
                     })
                     .value
@@ -183,23 +193,16 @@ impl<A: Aggregate> Family<A> {
         }
     }
 
-    /// Removes the series in which all of these labels have these values.
-    pub(super) fn remove(&mut self, wanted: &[(&'static str, String)]) {
-        let positions: Vec<_> = wanted
-            .iter()
-            .filter_map(|(name, value)| {
-                Some((self.labels.iter().position(|label| label == name)?, value))
-            })
-            .collect();
-        if positions.len() != wanted.len() {
-            return;
-        }
+    /// Whether a new series found no room since this was asked last.
+    pub(super) fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Ends the series that are meant, by their key and the time when they were counted last.
+    pub(super) fn end(&mut self, mut is_meant: impl FnMut(&[u8], u64) -> bool) {
         let mut i = 0;
         while let Some(series) = self.series.get(i) {
-            let is_meant = positions.iter().all(|(position, value)| {
-                key::values(&series.key).nth(*position) == Some(value.as_str())
-            });
-            if is_meant {
+            if is_meant(&series.key, series.counted_ns) {
                 self.remove_at(i);
             } else {
                 i += 1;

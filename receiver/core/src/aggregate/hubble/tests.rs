@@ -11,6 +11,7 @@ use crate::model::flow::{
 use crate::model::metrics::{AttributeValue, Attributes, Data, Number};
 use crate::model::resource::Value;
 
+mod life;
 mod plugins;
 
 const SECOND: u64 = 1_000_000_000;
@@ -299,75 +300,6 @@ fn filters_say_which_flows_count() {
     assert!(metrics.reload(&options("{name: flows}")).is_err());
     metrics.observe(&dropped(), &Node::default());
     assert!(lines(metrics.snapshot(&ResourceRef::default(), 9))[0].ends_with("verdict=DROPPED} 2"));
-}
-
-#[test]
-fn series_of_a_deleted_pod_end_after_a_minute() {
-    let mut metrics = metrics(&[
-        "drop:sourceContext=pod",
-        "flow:labelsContext=source_pod,source_namespace",
-        "tcp:sourceContext=namespace",
-    ]);
-    let other = Flow {
-        source: endpoint("a", "other", &[]),
-        ..dropped()
-    };
-    for flow in [dropped(), other, tcp(2)] {
-        metrics.observe(&flow, &Node::default());
-    }
-    let resource = ResourceRef::default();
-    metrics.pod_deleted("a", "s", 10 * SECOND);
-    assert!(
-        lines(metrics.export(&resource, 69 * SECOND))
-            .iter()
-            .all(|line| !line.ends_with("end"))
-    );
-    assert_eq!(
-        lines(metrics.export(&resource, 70 * SECOND)),
-        [
-            "drop_total{protocol=TCP,reason=POLICY_DENIED,source=a/other} 1",
-            "drop_total{protocol=TCP,reason=POLICY_DENIED,source=a/s} end",
-            "flows_processed_total{protocol=TCP,source_namespace=a,source_pod=other,subtype=,type=Drop,verdict=DROPPED} 1",
-            "flows_processed_total{protocol=TCP,source_namespace=a,source_pod=s,subtype=,type=Drop,verdict=DROPPED} end",
-            "flows_processed_total{protocol=TCP,source_namespace=a,source_pod=s,subtype=to-endpoint,type=Trace,verdict=FORWARDED} end",
-            "tcp_flags_total{family=IPv4,flag=SYN,source=a} 1",
-        ]
-    );
-    assert_eq!(lines(metrics.export(&resource, 71 * SECOND)).len(), 3);
-    // It comes back under its old name, and is found.
-    metrics.observe(&dropped(), &Node::default());
-    metrics.observe(&dropped(), &Node::default());
-    assert!(
-        lines(metrics.export(&resource, 72 * SECOND))
-            .contains(&"drop_total{protocol=TCP,reason=POLICY_DENIED,source=a/s} 2".to_owned())
-    );
-}
-
-#[test]
-fn beyond_the_limit_there_is_one_series_for_the_rest() {
-    let options = HubbleOptions {
-        metrics: vec![MetricOptions::parse("port-distribution")],
-        series_limit: 2,
-    };
-    let mut metrics = HubbleMetrics::new(&options).unwrap();
-    for port in [1, 2, 3, 4, 1] {
-        let flow = Flow {
-            l4: Some(L4::Udp {
-                source_port: 9,
-                destination_port: port,
-            }),
-            ..tcp(0)
-        };
-        metrics.observe(&flow, &Node::default());
-    }
-    assert_eq!(
-        lines(metrics.export(&ResourceRef::default(), 9)),
-        [
-            "port_distribution_total{otel.metric.overflow=Bool(true)} 2",
-            "port_distribution_total{port=1,protocol=UDP} 2",
-            "port_distribution_total{port=2,protocol=UDP} 1",
-        ]
-    );
 }
 
 #[test]

@@ -24,7 +24,8 @@ fn maybe_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
 #[derive(Debug, Deserialize, Default)]
 #[serde(default)]
 pub struct Endpoint {
-    id: i64,
+    /// Endpoint id.
+    pub(super) id: i64,
     status: Option<EndpointStatus>,
 }
 

@@ -105,28 +105,32 @@ fn an_address_that_moved_to_a_new_endpoint_stays_with_it() {
 #[test]
 fn notifications_keep_the_ip_cache_and_say_what_to_ask() {
     let mut directory = directory();
-    let mut tell = |kind, text: &str| {
+    let mut notify = |kind, text: &str| {
         let text = text.into();
         apply(
             &agent_event(&Notification { kind, text }, 0),
             &mut directory,
+            &mut Vec::new(),
         )
     };
-    assert_eq!(tell(2, r#"{"time":"2026-01-02T03:04:05Z"}"#), Refresh::All);
-    assert_eq!(tell(3, r#"{"id":7}"#), Refresh::Endpoint(7));
-    assert_eq!(tell(4, r#"{"id":7,"error":"x"}"#), Refresh::None);
-    assert_eq!(tell(7, r#"{"id":8}"#), Refresh::Endpoint(8));
-    assert_eq!(tell(8, r#"{"id":8}"#), Refresh::EndpointGone(8));
-    assert_eq!(tell(8, r#"{"id":70000}"#), Refresh::None);
-    assert_eq!(tell(12, r#"{"id":8}"#), Refresh::Services);
-    let upsert = r#"{"cidr":"10.0.2.2/32","id":1001,"namespace":"shop","pod-name":"new"}"#;
-    assert_eq!(tell(9, upsert), Refresh::None);
     assert_eq!(
-        tell(9, r#"{"cidr":"10.0.2.3/32","id":5555}"#),
+        notify(2, r#"{"time":"2026-01-02T03:04:05Z"}"#),
+        Refresh::All
+    );
+    assert_eq!(notify(3, r#"{"id":7}"#), Refresh::Endpoint(7));
+    assert_eq!(notify(4, r#"{"id":7,"error":"x"}"#), Refresh::None);
+    assert_eq!(notify(7, r#"{"id":8}"#), Refresh::Endpoint(8));
+    assert_eq!(notify(8, r#"{"id":8}"#), Refresh::EndpointGone(8));
+    assert_eq!(notify(8, r#"{"id":70000}"#), Refresh::None);
+    assert_eq!(notify(12, r#"{"id":8}"#), Refresh::Services);
+    let upsert = r#"{"cidr":"10.0.2.2/32","id":1001,"namespace":"shop","pod-name":"new"}"#;
+    assert_eq!(notify(9, upsert), Refresh::None);
+    assert_eq!(
+        notify(9, r#"{"cidr":"10.0.2.3/32","id":5555}"#),
         Refresh::Identity(5555)
     );
     assert_eq!(
-        tell(10, r#"{"cidr":"10.0.1.5/32","id":1002}"#),
+        notify(10, r#"{"cidr":"10.0.1.5/32","id":1002}"#),
         Refresh::None
     );
     assert_eq!(directory.resolve(Some(ip("10.0.2.2")), 0).pod_name(), "new");

@@ -28,8 +28,17 @@ pub enum Refresh {
     Names,
 }
 
-/// Applies a notification, and says what is to be asked.
-pub fn apply(event: &AgentEvent, directory: &mut Directory) -> Refresh {
+/// A pod came or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodChange {
+    /// It is there, perhaps again.
+    There(Arc<Pod>),
+    /// It is gone.
+    Gone(Arc<Pod>),
+}
+
+/// Applies a notification, and gives what is to be asked. Adds to `pods` which came and went.
+pub fn apply(event: &AgentEvent, directory: &mut Directory, pods: &mut Vec<PodChange>) -> Refresh {
     let endpoint =
         |id: u64, refresh: fn(u16) -> Refresh| u16::try_from(id).map_or(Refresh::None, refresh);
     match (&event.notification, event.kind) {
@@ -38,13 +47,32 @@ pub fn apply(event: &AgentEvent, directory: &mut Directory) -> Refresh {
             AgentNotification::EndpointRegenerate { id, .. },
             AgentEventType::ENDPOINT_REGENERATE_SUCCESS,
         ) => endpoint(*id, Refresh::Endpoint),
-        (AgentNotification::EndpointUpdate { id, .. }, AgentEventType::ENDPOINT_CREATED) => {
-            endpoint(*id, Refresh::Endpoint)
+        (
+            AgentNotification::EndpointUpdate {
+                id,
+                pod_name,
+                namespace,
+                ..
+            },
+            kind,
+        ) => {
+            let pod = named(namespace, pod_name);
+            match kind {
+                AgentEventType::ENDPOINT_CREATED => {
+                    pods.extend(pod.map(PodChange::There));
+                    endpoint(*id, Refresh::Endpoint)
+                }
+                AgentEventType::ENDPOINT_DELETED => {
+                    pods.extend(pod.map(PodChange::Gone));
+                    if let Ok(id) = u16::try_from(*id) {
+                        directory.mark_gone(id);
+                    }
+                    endpoint(*id, Refresh::EndpointGone)
+                }
+                _ => Refresh::None,
+            }
         }
-        (AgentNotification::EndpointUpdate { id, .. }, AgentEventType::ENDPOINT_DELETED) => {
-            endpoint(*id, Refresh::EndpointGone)
-        }
-        (AgentNotification::IpCache(update), kind) => ip_cache(update, kind, directory),
+        (AgentNotification::IpCache(update), kind) => ip_cache(update, kind, directory, pods),
         (AgentNotification::ServiceUpsert(_) | AgentNotification::ServiceDelete { .. }, _) => {
             Refresh::Services
         }
@@ -52,27 +80,49 @@ pub fn apply(event: &AgentEvent, directory: &mut Directory) -> Refresh {
     }
 }
 
-fn ip_cache(update: &IpCacheUpdate, kind: AgentEventType, directory: &mut Directory) -> Refresh {
+fn named(namespace: &str, name: &str) -> Option<Arc<Pod>> {
+    (!name.is_empty()).then(|| {
+        Arc::new(Pod {
+            namespace: namespace.into(),
+            name: name.into(),
+            ..Pod::default()
+        })
+    })
+}
+
+fn ip_cache(
+    update: &IpCacheUpdate,
+    kind: AgentEventType,
+    directory: &mut Directory,
+    pods: &mut Vec<PodChange>,
+) -> Refresh {
     let Some((address, length)) = prefix(&update.cidr) else {
         return Refresh::None;
     };
     if kind == AgentEventType::IPCACHE_DELETED {
-        directory.remove_prefix(address, length);
+        pods.extend(
+            directory
+                .remove_prefix(address, length)
+                .map(PodChange::Gone),
+        );
         return Refresh::None;
     }
-    let pod = (!update.pod_name.is_empty()).then(|| {
-        Arc::new(Pod {
-            namespace: update.namespace.clone(),
-            name: update.pod_name.clone(),
-            ..Pod::default()
-        })
-    });
-    directory.set_prefix(address, length, update.identity, pod);
+    let pod = named(&update.namespace, &update.pod_name);
+    if length == bits(address) {
+        directory.release(address, pod.as_deref());
+    }
+    let gone = directory.set_prefix(address, length, update.identity, pod.clone());
+    pods.extend(gone.map(PodChange::Gone));
+    pods.extend(pod.map(PodChange::There));
     if directory.labels(update.identity).is_some() {
         Refresh::None
     } else {
         Refresh::Identity(update.identity)
     }
+}
+
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv6() { 128 } else { 32 }
 }
 
 /// `10.0.0.0/8`, or an address alone.
@@ -83,7 +133,6 @@ pub fn prefix(text: &str) -> Option<(IpAddr, u8)> {
         None => (text, None),
     };
     let address: IpAddr = address.parse().ok()?;
-    let most = if address.is_ipv6() { 128 } else { 32 };
-    let length = length.map_or(Ok(most), str::parse).ok()?;
-    (length <= most).then_some((address, length))
+    let length = length.map_or(Ok(bits(address)), str::parse).ok()?;
+    (length <= bits(address)).then_some((address, length))
 }

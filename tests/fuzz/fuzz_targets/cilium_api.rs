@@ -1,0 +1,3 @@
+//! See [`netflume_fuzz::cilium::api`].
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| netflume_fuzz::cilium::api(data));
