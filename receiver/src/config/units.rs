@@ -131,7 +131,8 @@ pub fn show_text(text: &str) -> String {
             '"' | '\\' => quoted.extend(['\\', c]),
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
-            c if c.is_control() => {
+            // Line breaks and what is not printable (YAML 1.1, 5.1).
+            c if c.is_control() || "\u{2028}\u{2029}\u{FEFF}\u{FFFE}\u{FFFF}".contains(c) => {
                 let _infallible = write!(quoted, "\\u{:04X}", u32::from(c));
             }
             // What would be a variable when the text is read again.
@@ -191,6 +192,21 @@ mod tests {
         assert_eq!(parse_size("512"), Some(512));
         for wrong in ["", "MiB", "1.5MiB", "-1", "1mib", "99999999999GiB"] {
             assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn text_that_yaml_does_not_print_is_read_back() {
+        for text in [
+            "a\u{2028}b",
+            "\u{2029} ",
+            "\u{feff}",
+            "\u{fffe}",
+            "\u{ffff}",
+            "\u{85}\u{7f}",
+        ] {
+            let read = serde_yaml::from_str::<String>(&show_text(text));
+            assert_eq!(read.ok().as_deref(), Some(text));
         }
     }
 
