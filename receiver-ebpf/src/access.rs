@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FExitContext, SockAddrContext},
 };
 use netflume_ebpf::{Offsets, OwnerRecord, Settings};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::FromBytes;
 
 /// Offsets of kernel fields, set by the loader.
 #[unsafe(no_mangle)]
@@ -229,15 +229,21 @@ impl Known {
         Self::tcp(self.0)
     }
 
-    /// struct tcp_sock of a struct file (5.11 and later); null if it is something else.
+    /// struct sock of a struct file (5.11 and later); null if it is no socket.
     #[inline(always)]
-    pub fn tcp_of_file(self) -> Self {
+    pub fn sock_of_file(self) -> Self {
         // SAFETY: the verifier admits only a file that it knows.
         let socket = Self(unsafe { generated::bpf_sock_from_file(self.0 as *mut _) } as u64);
         if socket.is_null() {
             return Self::NULL;
         }
-        Self::tcp(socket.get(offset!(socket_sk)))
+        socket.pointer(offset!(socket_sk))
+    }
+
+    /// A pointer that an iterator's context holds.
+    #[inline(always)]
+    pub fn of_context(pointer: u64) -> Self {
+        Self(pointer)
     }
 }
 
@@ -348,77 +354,5 @@ pub fn hook_address6(ctx: &SockAddrContext) -> ([u32; 4], u16) {
             [word(0), word(1), word(2), word(3)],
             (*hook).user_port as u16,
         )
-    }
-}
-
-/// The context of an `iter/task_file` program (`struct bpf_iter__task_file` of kernel/bpf/task_iter.c).
-#[repr(C)]
-pub struct TaskFileContext {
-    meta: *const IterMeta,
-    task: u64,
-    fd: u32,
-    file: u64,
-}
-
-/// The context of an `iter/tcp` program (`struct bpf_iter__tcp` of net/ipv4/tcp_ipv4.c).
-#[repr(C)]
-pub struct TcpContext {
-    meta: *const IterMeta,
-    socket: u64,
-}
-
-#[repr(C)]
-struct IterMeta {
-    seq: *mut aya_ebpf::bindings::seq_file,
-}
-
-/// One step of an iterator.
-#[derive(Clone, Copy)]
-pub struct Step {
-    seq: *mut aya_ebpf::bindings::seq_file,
-    /// struct task_struct whose descriptor it is; null where the iterator does not know.
-    pub task: Known,
-    /// struct file, or struct sock_common; null at the end.
-    pub object: Known,
-}
-
-impl Step {
-    /// One descriptor of one thread.
-    #[inline(always)]
-    pub fn task_file(ctx: *mut TaskFileContext) -> Self {
-        // SAFETY: the kernel passes a valid context, and the verifier checks each of these accesses against its layout.
-        unsafe {
-            Self {
-                seq: (*(*ctx).meta).seq,
-                task: Known((*ctx).task),
-                object: Known((*ctx).file),
-            }
-        }
-    }
-
-    /// One TCP socket.
-    #[inline(always)]
-    pub fn tcp(ctx: *mut TcpContext) -> Self {
-        // SAFETY: as above.
-        unsafe {
-            Self {
-                seq: (*(*ctx).meta).seq,
-                task: Known::NULL,
-                object: Known((*ctx).socket),
-            }
-        }
-    }
-
-    /// Hands one record to the reader; false: its buffer is full, and the kernel will come back with the same file.
-    #[inline(always)]
-    pub fn write<T: IntoBytes + Immutable>(&self, record: &T) -> bool {
-        // SAFETY: `seq` comes from the context, the record is initialised memory of the given length.
-        unsafe {
-            generated::bpf_seq_write(
-                self.seq,
-                core::ptr::from_ref(record).cast(),
-                size_of::<T>() as u32,
-            ) == 0
-        }
     }
 }

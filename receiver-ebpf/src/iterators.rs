@@ -1,19 +1,21 @@
-//! One pass over every descriptor of every process: the sockets behind them, with their owners, in all network namespaces. Or,
-//! where that cannot be, over the TCP sockets of one network namespace.
+//! One pass over every descriptor of every process: the sockets behind them, with their owners, in all network namespaces; then over
+//! the connections that are remembered, for those that no descriptor leads to (held by `io_uring`, by the kernel, on their way between
+//! processes, subflows of Multipath TCP). Or, where that cannot be, over the TCP sockets of one network namespace.
 //!
-//! Runs when user space reads the iterator. A socket that several descriptors share is told once a pass; one without any
-//! descriptor (still in the accept queue, or closed and lingering) is left to the state changes.
+//! Runs when user space reads the iterator. A socket that several descriptors share is told once a pass; one that no process has
+//! (still in the accept queue, or closed and lingering) is left to the state changes.
 
 use netflume_ebpf::{ABSENT, Control, ListenerRecord, OwnerRecord, role};
 use zerocopy::FromZeros;
 
 use crate::{
-    access::{Fields, Known, Ptr, Step, TaskFileContext, TcpContext, offset, setting},
+    access::{Fields, Known, Ptr, offset, setting},
     connect,
     maps::{self, Connection},
-    own, scope, sequence,
+    mptcp, own, scope, sequence,
     shared::{Shared, field},
     socket,
+    steps::{EntryContext, Step, TaskFileContext, TcpContext},
     tcp::state,
 };
 
@@ -40,14 +42,24 @@ fn task_file(ctx: *mut TaskFileContext) -> i32 {
     {
         // One helper and plain loads where the kernel has it, else a helper call for each field.
         if setting!(sock_from_file) != 0 {
-            let sk = step.object.tcp_of_file();
-            if !sk.is_null() && !shares_files_with_leader(step.task) {
-                visit(&step, sk, control);
+            let sk = step.object.sock_of_file();
+            if sk.is_null() || shares_files_with_leader(step.task) {
+                return 0;
+            }
+            let tcp = sk.as_tcp();
+            if !tcp.is_null() {
+                visit(&step, tcp, control);
+            } else if mptcp::is_mptcp(sk) {
+                visit_first(&step, sk.raw(), control);
             }
         } else {
             let sk = socket_of(step.object.raw());
-            if !sk.is_null() && !shares_files_with_leader(step.task) && socket::is_tcp(sk) {
-                visit(&step, sk, control);
+            if !sk.is_null() && !shares_files_with_leader(step.task) {
+                if socket::is_tcp(sk) {
+                    visit(&step, sk, control);
+                } else if mptcp::is_mptcp(sk) {
+                    visit_first(&step, sk, control);
+                }
             }
         }
     }
@@ -69,6 +81,67 @@ fn tcp_sockets(ctx: *mut TcpContext) -> i32 {
         }
     }
     0
+}
+
+/// One remembered connection: told if nothing else told it in this pass, and a process or the kernel still has it.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_map_elem")]
+fn remembered(ctx: *mut EntryContext) -> i32 {
+    let step = Step::entry(ctx);
+    let (Some(control), Some(known)) = (maps::control(), Step::known(ctx)) else {
+        return 0;
+    };
+    let pass = field!(control.pass).get();
+    if field!(known.pass).get() == pass || field!(known.excluded).get() != 0 {
+        return 0;
+    }
+    let sk = Step::socket(ctx);
+    let current = u32::from(sk.get::<u8>(offset!(sock_state)));
+    if !state::is_connection(current)
+        || !socket::is_tcp(sk)
+        || sk.follow(offset!(sock_socket)).is_null()
+        || !scope::contains(sk)
+    {
+        return 0;
+    }
+    if field!(known.owner.pid).get() == 0 {
+        // The first look may come before the process that accepts it.
+        let seen = field!(known.held);
+        if seen.get() == 0 || seen.get() == pass as u16 {
+            seen.set(pass as u16);
+            return 0;
+        }
+        inherit(sk, known);
+    }
+    let connection = known.load();
+    // Memory of a socket that was closed in between may be another's: it is forgotten before.
+    if maps::connection(sk).is_some() && tell(&step, sk, &connection) {
+        field!(known.pass).set(pass);
+    }
+    0
+}
+
+/// A later subflow of Multipath TCP has the owner of the first; of other sockets only the creator is known.
+#[inline(always)]
+fn inherit(sk: Ptr, known: Shared<Connection>) {
+    let mut owner = OwnerRecord::NOBODY;
+    socket::creator(sk, &mut owner);
+    let whole = mptcp::whole(sk);
+    if !whole.is_null()
+        && let Some(first) = maps::connection(mptcp::first(whole))
+    {
+        owner = field!(first.owner).load();
+    }
+    field!(known.owner).store(&owner);
+}
+
+/// The TCP socket behind a descriptor of Multipath TCP.
+#[inline(always)]
+fn visit_first(step: &Step, connection: Ptr, control: Shared<Control>) {
+    let sk = mptcp::first(connection);
+    if !sk.is_null() {
+        visit(step, sk, control);
+    }
 }
 
 #[inline(always)]

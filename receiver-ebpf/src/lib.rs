@@ -156,8 +156,10 @@ pub struct ConnectionRecord {
     pub role: u8,
     /// [`transport`].
     pub transport: u8,
+    /// One: a subflow of Multipath TCP after the first. The ends are those of the connection that it belongs to.
+    pub part: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// While the owner is unknown: a number for the credentials with which a process accepted it. Zero: none did.
     pub acceptor: u32,
 }
@@ -339,7 +341,8 @@ impl UdpFlow {
             phase,
             role: self.role,
             transport: transport::UDP,
-            reserved: [0; 3],
+            part: 0,
+            reserved: [0; 2],
             acceptor: 0,
         }
     }

@@ -4,10 +4,10 @@
 //! | --- | --- | --- |
 //! | [`tcp`] | `tp_btf/inet_sock_set_state` | owner and opening time of each connection; one record when it ends |
 //! | [`connect`] | `fexit/tcp_v4_connect`, `tcp_v6_connect`, else `cgroup/connect4`, `connect6`, `tp_btf/tcp_destroy_sock` | one record when there was no way to the peer |
-//! | [`iterators`] | `iter/task_file`, else `iter/tcp` | one record for each open connection, when user space asks |
+//! | [`iterators`] | `iter/task_file` and `iter/bpf_map_elem`, else `iter/tcp` | one record for each open connection, when user space asks |
 //! | [`udp`] | `fexit/udp_sendmsg` …, or `tp_btf/sock_send_length` … | bytes and datagrams of each socket and peer |
 //!
-//! [`scope`] says which sockets are watched, [`own`] which are ours, [`sequence`] and [`socket`] what a socket tells; [`access`] alone touches kernel memory, [`shared`] map values. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
+//! [`scope`] says which sockets are watched, [`own`] which are ours, [`sequence`] and [`socket`] what a socket tells, [`mptcp`] what belongs together; [`access`] alone touches kernel memory, [`shared`] map values. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
 //! padding that was never written, so no `Option` and no enum with payload crosses the stack here.
 
 #![no_std]
@@ -23,11 +23,13 @@ mod access;
 mod connect;
 mod iterators;
 mod maps;
+mod mptcp;
 mod own;
 mod scope;
 mod sequence;
 mod shared;
 mod socket;
+mod steps;
 mod tcp;
 mod udp;
 

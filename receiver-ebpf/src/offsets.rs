@@ -125,6 +125,14 @@ offsets! {
     tcp_segs_out = required "tcp_sock" "segs_out";
     /// Bytes received in order, a FIN counted as one.
     tcp_bytes_received = required "tcp_sock" "bytes_received";
+    /// bool, a subflow of Multipath TCP.
+    tcp_is_mptcp = optional "tcp_sock" "is_mptcp";
+    /// void *: struct mptcp_subflow_context of a subflow.
+    icsk_ulp_data = optional "inet_connection_sock" "icsk_ulp_data";
+    /// struct sock *: the struct mptcp_sock.
+    subflow_conn = optional "mptcp_subflow_context" "conn";
+    /// struct sock * of the first subflow, or of the listener.
+    mptcp_first = optional "mptcp_sock" "first";
     /// Segments sent again.
     tcp_total_retrans = required "tcp_sock" "total_retrans";
     /// Smoothed round-trip time, eighths of a microsecond.

@@ -6,7 +6,7 @@ use netflume_ebpf::{
 
 use crate::{
     access::{Fields, Ptr, boot_ns, offset, setting},
-    sequence,
+    mptcp, sequence,
 };
 
 pub const AF_INET: u16 = 2;
@@ -75,9 +75,29 @@ pub fn credentials(of: Ptr, offset: u32) -> u32 {
 pub fn observe(sk: impl Fields, state: u32, role: u8, record: &mut ConnectionRecord) {
     record.header = header::<ConnectionRecord>(kind::CONNECTION);
     record.id = sk.address();
+    record.netns = network_namespace(sk);
+    copy_ends(sk, record);
+    record.bytes_sent = sequence::bytes_sent(sk, state, role);
+    record.bytes_received = sequence::bytes_received(sk);
+    record.packets_sent = 0;
+    record.packets_received = 0;
+    record.retransmits = sk.get(offset!(tcp_total_retrans));
+    record.rtt_us = sk.get::<u32>(offset!(tcp_srtt_us)) >> 3;
+    record.rtt_var_us = sk.get::<u32>(offset!(tcp_mdev_us)) >> 2;
+    record.error = 0;
+    record.phase = phase::OPEN;
+    record.role = role;
+    record.transport = transport::TCP;
+    record.reserved = [0; 2];
+    record.acceptor = 0;
+    mptcp::complete(sk, record);
+}
+
+/// Both addresses and ports.
+#[inline(always)]
+pub fn copy_ends(sk: impl Fields, record: &mut ConnectionRecord) {
     record.local_port = local_port(sk);
     record.peer_port = u16::from_be(sk.get(offset!(sock_dport)));
-    record.netns = network_namespace(sk);
     copy_address(
         sk,
         &mut record.local_address,
@@ -90,19 +110,6 @@ pub fn observe(sk: impl Fields, state: u32, role: u8, record: &mut ConnectionRec
         offset!(sock_daddr),
         offset!(sock_v6_daddr),
     );
-    record.bytes_sent = sequence::bytes_sent(sk, state, role);
-    record.bytes_received = sequence::bytes_received(sk);
-    record.packets_sent = 0;
-    record.packets_received = 0;
-    record.retransmits = sk.get(offset!(tcp_total_retrans));
-    record.rtt_us = sk.get::<u32>(offset!(tcp_srtt_us)) >> 3;
-    record.rtt_var_us = sk.get::<u32>(offset!(tcp_mdev_us)) >> 2;
-    record.error = 0;
-    record.phase = phase::OPEN;
-    record.role = role;
-    record.transport = transport::TCP;
-    record.reserved = [0; 3];
-    record.acceptor = 0;
 }
 
 /// An IPv4 address in the form of IPv6.

@@ -1,4 +1,5 @@
-//! Queueing disciplines and routes, by route netlink (include/uapi/linux/rtnetlink.h, pkt_sched.h).
+//! Queueing disciplines and routes, by route netlink (include/uapi/linux/rtnetlink.h, pkt_sched.h); addresses of Multipath TCP, by generic
+//! netlink (include/uapi/linux/genetlink.h, mptcp.h).
 
 use std::io::Error;
 use std::net::IpAddr;
@@ -18,7 +19,8 @@ pub(crate) fn limit_loopback(bytes: u32) {
     }
     attribute(&mut message, TCA_KIND, b"bfifo\0");
     attribute(&mut message, TCA_OPTIONS, &bytes.to_ne_bytes());
-    ask(message, libc::RTM_NEWQDISC, libc::NLM_F_REPLACE);
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    ask(libc::NETLINK_ROUTE, message, libc::RTM_NEWQDISC, flags);
 }
 
 /// A route to this one address, in this thread's network namespace, of a kind that leads nowhere: `RTN_BLACKHOLE`, `RTN_PROHIBIT`.
@@ -41,7 +43,69 @@ pub(crate) fn add_dead_route(kind: u8, to: IpAddr) {
     ]);
     message.extend(0_u32.to_ne_bytes());
     attribute(&mut message, libc::RTA_DST, &address);
-    ask(message, libc::RTM_NEWROUTE, libc::NLM_F_EXCL);
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    ask(libc::NETLINK_ROUTE, message, libc::RTM_NEWROUTE, flags);
+}
+
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+const MPTCP_PM_CMD_ADD_ADDR: u8 = 1;
+const MPTCP_PM_CMD_SET_LIMITS: u8 = 5;
+const MPTCP_PM_ATTR_ADDR: u16 = 1;
+const MPTCP_PM_ATTR_RCV_ADD_ADDRS: u16 = 2;
+const MPTCP_PM_ATTR_SUBFLOWS: u16 = 3;
+const MPTCP_PM_ADDR_ATTR_FAMILY: u16 = 1;
+const MPTCP_PM_ADDR_ATTR_ADDR4: u16 = 3;
+const MPTCP_PM_ADDR_ATTR_FLAGS: u16 = 6;
+const MPTCP_PM_ADDR_FLAG_SUBFLOW: u32 = 2;
+const NLA_F_NESTED: u16 = 0x8000;
+
+/// Connections of Multipath TCP of this thread's network namespace get a second subflow, from this address.
+pub(crate) fn allow_subflow_from(address: [u8; 4]) {
+    let mut name = generic(CTRL_CMD_GETFAMILY);
+    attribute(&mut name, CTRL_ATTR_FAMILY_NAME, b"mptcp_pm\0");
+    let controller = u16::try_from(libc::GENL_ID_CTRL).unwrap();
+    let answer = ask(libc::NETLINK_GENERIC, name, controller, 0);
+    let family = find(&answer[20..], CTRL_ATTR_FAMILY_ID);
+    let family = u16::from_ne_bytes(family[..2].try_into().unwrap());
+
+    let mut limits = generic(MPTCP_PM_CMD_SET_LIMITS);
+    for limit in [MPTCP_PM_ATTR_RCV_ADD_ADDRS, MPTCP_PM_ATTR_SUBFLOWS] {
+        // Each end may try, and only one of them gets through.
+        attribute(&mut limits, limit, &4_u32.to_ne_bytes());
+    }
+    ask(libc::NETLINK_GENERIC, limits, family, 0);
+
+    let mut inner = Vec::new();
+    let inet = u16::try_from(libc::AF_INET).unwrap();
+    attribute(&mut inner, MPTCP_PM_ADDR_ATTR_FAMILY, &inet.to_ne_bytes());
+    attribute(&mut inner, MPTCP_PM_ADDR_ATTR_ADDR4, &address);
+    let flags = MPTCP_PM_ADDR_FLAG_SUBFLOW.to_ne_bytes();
+    attribute(&mut inner, MPTCP_PM_ADDR_ATTR_FLAGS, &flags);
+    let mut add = generic(MPTCP_PM_CMD_ADD_ADDR);
+    attribute(&mut add, MPTCP_PM_ATTR_ADDR | NLA_F_NESTED, &inner);
+    ask(libc::NETLINK_GENERIC, add, family, 0);
+}
+
+/// Room for the header, and a `struct genlmsghdr`.
+fn generic(command: u8) -> Vec<u8> {
+    let mut message = vec![0; 16];
+    message.extend([command, 1, 0, 0]);
+    message
+}
+
+/// The value of the first attribute of this kind.
+fn find(mut attributes: &[u8], kind: u16) -> &[u8] {
+    loop {
+        let [length, its] =
+            [0, 2].map(|at| u16::from_ne_bytes(attributes[at..at + 2].try_into().unwrap()));
+        let length = usize::from(length);
+        if its == kind {
+            return &attributes[4..length];
+        }
+        attributes = &attributes[length.next_multiple_of(4)..];
+    }
 }
 
 fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -52,20 +116,20 @@ fn attribute(message: &mut Vec<u8>, kind: u16, value: &[u8]) {
     message.resize(message.len().next_multiple_of(4), 0);
 }
 
-/// Fills in the header of a message that creates something, sends it, and asserts that the kernel did it.
-fn ask(mut message: Vec<u8>, kind: u16, flags: i32) {
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | flags;
+/// Fills in the header of a message, sends it, and asserts that the kernel did it; its first answer.
+fn ask(protocol: i32, mut message: Vec<u8>, kind: u16, flags: i32) -> Vec<u8> {
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags;
     let length = u32::try_from(message.len()).unwrap();
     message[..4].copy_from_slice(&length.to_ne_bytes());
     message[4..6].copy_from_slice(&kind.to_ne_bytes());
     message[6..8].copy_from_slice(&u16::try_from(flags).unwrap().to_ne_bytes());
-    let mut answer = [0_u8; 4096];
+    let mut answer = vec![0_u8; 4096];
     // SAFETY: no pointers but to buffers of the given lengths; the descriptor is checked and owned by nobody else.
     let length = unsafe {
         let descriptor = libc::socket(
             libc::AF_NETLINK,
             libc::SOCK_RAW | libc::SOCK_CLOEXEC,
-            libc::NETLINK_ROUTE,
+            protocol,
         );
         assert!(descriptor >= 0, "{}", Error::last_os_error());
         let socket = OwnedFd::from_raw_fd(descriptor);
@@ -84,7 +148,11 @@ fn ask(mut message: Vec<u8>, kind: u16, flags: i32) {
         )
     };
     assert!(length >= 20, "{}", Error::last_os_error());
-    // NLMSG_ERROR: the header, then zero or a negative errno.
-    let error = i32::from_ne_bytes(answer[16..20].try_into().unwrap());
-    assert_eq!(error, 0, "{}", Error::from_raw_os_error(-error));
+    if u16::from_ne_bytes([answer[4], answer[5]]) == u16::try_from(libc::NLMSG_ERROR).unwrap() {
+        // After the header zero or a negative errno.
+        let error = i32::from_ne_bytes(answer[16..20].try_into().unwrap());
+        assert_eq!(error, 0, "{}", Error::from_raw_os_error(-error));
+    }
+    answer.truncate(length.cast_unsigned());
+    answer
 }

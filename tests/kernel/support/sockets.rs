@@ -102,6 +102,24 @@ pub(crate) fn try_fast_open(
     usize::try_from(sent).map_err(|_| Error::last_os_error())
 }
 
+/// The protocol that the socket speaks (`SO_PROTOCOL`).
+pub(crate) fn protocol(socket: &TcpStream) -> i32 {
+    let mut protocol = 0;
+    let mut length = 4;
+    // SAFETY: a buffer of that length.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PROTOCOL,
+            (&raw mut protocol).cast(),
+            &raw mut length,
+        )
+    };
+    check(result).unwrap();
+    protocol
+}
+
 /// What the kernel tells of a TCP socket.
 pub(crate) fn tcp_info(socket: &TcpStream) -> libc::tcp_info {
     // SAFETY: all of it may be zero.

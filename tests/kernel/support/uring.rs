@@ -1,4 +1,4 @@
-//! The least of `io_uring` (include/uapi/linux/io_uring.h): one operation at a time.
+//! The least of `io_uring` (include/uapi/linux/io_uring.h): one operation at a time, and sockets that only the ring holds.
 
 use std::io::Error;
 use std::net::{SocketAddr, TcpStream};
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::sockets::raw;
 
 const OP_CONNECT: u8 = 16;
+const REGISTER_FILES: u32 = 2;
 const GET_EVENTS: u32 = 1;
 const OFFSET_ENTRIES: i64 = 0x1000_0000;
 const ENTRY_BYTES: usize = 64;
@@ -64,6 +65,22 @@ impl Ring {
             0.. => Ok(()),
             error => Err(Error::from_raw_os_error(-error)),
         }
+    }
+
+    /// Takes sockets into the ring's own table; the descriptors may be closed then.
+    pub(crate) fn register(&self, sockets: &[&TcpStream]) {
+        let descriptors: Vec<i32> = sockets.iter().map(|socket| socket.as_raw_fd()).collect();
+        // SAFETY: an array of that many descriptors.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_register,
+                self.descriptor.as_raw_fd(),
+                REGISTER_FILES,
+                descriptors.as_ptr(),
+                descriptors.len(),
+            )
+        };
+        assert_eq!(result, 0, "io_uring_register: {}", Error::last_os_error());
     }
 
     /// Runs one operation; its result.

@@ -11,6 +11,7 @@
 //! | closed, was open | 0 | 1 | difference |
 //! | opened and closed in one interval | 1 | 1 | all |
 //! | id used again without a close seen | +1 each | +1 each | summed |
+//! | a later subflow of Multipath TCP | 0 | 0 | as above |
 //! | not seen for [`Options::expire_after_passes`] | 0 | 1 (TCP) | difference |
 //! | seen again after that | 1 (TCP) | 0 | difference |
 //!
@@ -271,7 +272,7 @@ impl FlowTable {
         connection.pass = self.pass;
         if connection.lost {
             connection.lost = false;
-            connection.opening = connection.transport == Transport::Tcp;
+            connection.opening = connection.counts();
             self.stats.revived += 1;
         }
         connection.update(state);
@@ -335,10 +336,12 @@ impl FlowTable {
                 let change = Change {
                     delta: connection.pending(),
                     opened: false,
-                    closed: was_told && connection.transport == Transport::Tcp && !connection.lost,
-                    failed: state.error.or(Some(ConnectError::Other)),
+                    closed: was_told && connection.counts() && !connection.lost,
+                    failed: (!connection.part).then(|| state.error.unwrap_or(ConnectError::Other)),
                 };
-                self.add(number, change);
+                if change.failed.is_some() || change.closed || connection.changed() {
+                    self.add(number, change);
+                }
             }
         }
         let ended = &mut self.ended[0];
@@ -350,12 +353,12 @@ impl FlowTable {
     fn tell_end(&mut self, number: usize, error: Option<ConnectError>) {
         let connection = &self.connections[number];
         // Of a lost one the end was told already.
-        let closed = connection.transport == Transport::Tcp && !connection.lost;
+        let closed = connection.counts() && !connection.lost;
         let change = Change {
             delta: connection.pending(),
             opened: connection.opening,
             closed,
-            failed: error.filter(|_| connection.transport == Transport::Tcp),
+            failed: error.filter(|_| connection.counts()),
         };
         if closed || change.failed.is_some() || connection.changed() {
             self.add(number, change);
@@ -411,7 +414,7 @@ impl FlowTable {
             } else {
                 self.tell(number);
                 let connection = &mut self.connections[number];
-                if connection.transport == Transport::Tcp {
+                if connection.counts() {
                     resolve_role(connection, &self.listeners);
                     let port_shown = port_shown(connection, &self.listeners);
                     self.flows.sums.add_active(connection, port_shown);
@@ -456,7 +459,7 @@ impl FlowTable {
                 };
                 sums.add(&connection, port_shown, &change);
             }
-            if connection.transport == Transport::Tcp {
+            if connection.counts() {
                 sums.add_active(&connection, port_shown);
             }
         }

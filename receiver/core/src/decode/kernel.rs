@@ -198,6 +198,7 @@ fn connection(record: &ConnectionRecord) -> Result<ConnectionState, DecodeError>
         rtt_var_us: record.rtt_var_us,
         error: connect_error(record.error),
         acceptor: record.acceptor,
+        part: record.part != 0,
     })
 }
 

@@ -189,6 +189,8 @@ pub struct ConnectionState {
     pub error: Option<ConnectError>,
     /// The credentials with which it was accepted, a number that tells processes apart; zero: not accepted, or the owner is known.
     pub acceptor: u32,
+    /// A later subflow of a Multipath TCP connection whose ends it has: it moves bytes for it, and does not open or end it.
+    pub part: bool,
 }
 
 impl Default for ConnectionState {
@@ -213,6 +215,7 @@ impl Default for ConnectionState {
             rtt_var_us: 0,
             error: None,
             acceptor: 0,
+            part: false,
         }
     }
 }

@@ -42,10 +42,12 @@ fn machine(kernel: &KernelReport) -> Vec<String> {
         Some(path) => format!("cgroup v2 at {path}"),
         None => "no cgroup v2".to_owned(),
     };
-    let rights = if kernel.missing_rights.is_empty() {
-        "rights: all that is needed".to_owned()
+    let mut missing = kernel.missing_rights.clone();
+    missing.extend(kernel.missing_useful_rights().map(|(right, _)| right));
+    let rights = if missing.is_empty() {
+        "rights: all that is of use".to_owned()
     } else {
-        format!("rights: {} missing", kernel.missing_rights.join(", "))
+        format!("rights: {} missing", missing.join(", "))
     };
     vec![btf, cgroup, rights]
 }
@@ -53,6 +55,13 @@ fn machine(kernel: &KernelReport) -> Vec<String> {
 /// One line for each thing that the kernel source can do: by which hooks, and what is missing.
 fn kernel_findings(kernel: &KernelReport) -> Vec<Finding> {
     let features = kernel.features().into_iter();
+    let rights = kernel.missing_useful_rights().map(|(right, cost)| Finding {
+        name: "rights",
+        state: FindingState::Limited,
+        detail: format!("no {right}"),
+        cost: Some(cost.to_owned()),
+        remedy: Some(format!("grant {right}, or run as root")),
+    });
     features
         .map(|feature| match &kernel.btf {
             Some(Err(_)) => Finding {
@@ -64,6 +73,7 @@ fn kernel_findings(kernel: &KernelReport) -> Vec<Finding> {
             },
             _ => kernel_finding(kernel, feature),
         })
+        .chain(rights)
         .collect()
 }
 
@@ -120,6 +130,7 @@ mod tests {
                 hook("udp", "c", HookState::Missing("old".to_owned())),
                 hook("bash", "d", HookState::Used),
             ],
+            may_see_programs: true,
             ..KernelReport::default()
         };
         let findings = kernel_findings(&kernel);
@@ -159,6 +170,27 @@ mod tests {
             blocked.remedy.as_deref(),
             Some("grant CAP_BPF, or run as root")
         );
+    }
+
+    #[test]
+    fn a_right_that_is_missing_has_its_cost_and_its_remedy() {
+        let mut kernel = KernelReport {
+            btf: Some(Ok("/sys")),
+            ..KernelReport::default()
+        };
+        let [finding] = &kernel_findings(&kernel)[..] else {
+            panic!("{:?}", kernel_findings(&kernel));
+        };
+        assert_eq!(
+            (finding.state, finding.detail.as_str()),
+            (FindingState::Limited, "no CAP_SYS_PTRACE")
+        );
+        assert!(finding.cost.is_some() && finding.remedy.is_some());
+        assert!(kernel.costs()[0].contains("CAP_SYS_PTRACE"));
+        assert_eq!(machine(&kernel)[2], "rights: CAP_SYS_PTRACE missing");
+        kernel.may_see_programs = true;
+        assert_eq!(kernel_findings(&kernel), []);
+        assert_eq!(machine(&kernel)[2], "rights: all that is of use");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! and everything is detached when the source is dropped or the process dies.
 
 mod connects;
+mod entries;
 mod hooks;
 mod load;
 mod missed;
@@ -84,6 +85,7 @@ pub struct KernelSource {
     max_udp_flows: u32,
     udp: Option<udp::Udp>,
     passes: pass::Passes,
+    entries: Option<entries::Entries>,
     pass: u32,
     words: Control,
     last_pass_bytes: usize,
@@ -117,6 +119,7 @@ impl KernelSource {
             max_udp_flows: options.max_udp_flows,
             udp: loaded.udp,
             passes: loaded.passes,
+            entries: loaded.entries,
             pass: 0,
             words: loaded.words,
             last_pass_bytes: 0,
@@ -126,6 +129,10 @@ impl KernelSource {
         // Marks our own sockets that are older than the hooks, so that no later pass tells them or their other end.
         source.write_control()?;
         source.pass(&mut Vec::new())?;
+        if source.entries.is_some() {
+            entries::find_older(&mut source.ebpf, &loaded.kernel_types, &source.report);
+        }
+        drop(loaded.kernel_types);
         give_memory_back();
         Ok(source)
     }
@@ -184,7 +191,13 @@ impl KernelSource {
     /// One iterator pass: appends a record for each open connection and listener.
     fn pass(&mut self, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         let before = bytes.len();
-        let result = self.passes.run(&mut self.ebpf, bytes);
+        let result = self
+            .passes
+            .run(&mut self.ebpf, bytes)
+            .and_then(|()| match &self.entries {
+                Some(entries) => entries.read(bytes),
+                None => Ok(()),
+            });
         let count = records(bytes.get(before..).unwrap_or_default()).count() as u64;
         self.ledger.received(Stage::Kernel, count);
         self.ledger.passed(Stage::Kernel, count);

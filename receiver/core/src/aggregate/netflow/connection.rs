@@ -82,6 +82,8 @@ pub(super) struct Connection {
     pub(super) opening: bool,
     /// It was not seen for so many passes that it was told as closed.
     pub(super) lost: bool,
+    /// As in [`ConnectionState::part`].
+    pub(super) part: bool,
 }
 
 // 100,000 of them stay well below 20 MiB; three cache lines are read for one observation.
@@ -110,9 +112,15 @@ impl Connection {
             rtt_var_us: state.rtt_var_us,
             transport: state.transport,
             role: state.role,
-            opening: state.transport == Transport::Tcp && !preexisting,
+            opening: state.transport == Transport::Tcp && !preexisting && !state.part,
             lost: false,
+            part: state.part,
         }
+    }
+
+    /// Whether its opening and its end count: it is a TCP connection, and all of it.
+    pub(super) fn counts(&self) -> bool {
+        self.transport == Transport::Tcp && !self.part
     }
 
     /// Whether it is a TCP connection that was opened before the program watched.

@@ -43,6 +43,8 @@ pub struct KernelReport {
     pub missing_rights: Vec<&'static str>,
     /// CAP_SYS_ADMIN: it may enter other network namespaces, which only `iter/tcp` needs.
     pub may_enter_namespaces: bool,
+    /// CAP_SYS_PTRACE: it may see which program a process of another user runs.
+    pub may_see_programs: bool,
     /// All hooks, in the order in which a person wants to read them.
     pub hooks: Vec<Hook>,
 }
@@ -87,11 +89,23 @@ impl KernelReport {
         features
     }
 
-    /// One line for each cost of what is missing: `tcp: no fexit/inet_stream_connect (not permitted): …`.
+    /// Rights that are not needed, and missing: the name, and what that costs.
+    pub fn missing_useful_rights(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let programs = (
+            "CAP_SYS_PTRACE",
+            "processes of other users have the name of their first thread (15 bytes) instead of their program's, and no service by their environment",
+        );
+        (!self.may_see_programs).then_some(programs).into_iter()
+    }
+
+    /// One line for each cost of what is missing: `tcp: no fexit/tcp_v4_connect (not permitted): …`.
     #[must_use]
     pub fn costs(&self) -> Vec<String> {
         let mut told = Vec::new();
-        let mut lines = Vec::new();
+        let mut lines: Vec<String> = self
+            .missing_useful_rights()
+            .map(|(right, cost)| format!("rights: no {right}: {cost}"))
+            .collect();
         for feature in self.features() {
             for (hook, why) in self.missing(feature) {
                 if !hook.without.is_empty() && !told.contains(&hook.without) {

@@ -7,6 +7,7 @@ use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf, EbpfLoader};
 use netflume_ebpf::{ABSENT, Control, Offsets, Settings};
 
+use super::entries::Entries;
 use super::hooks::{Hook, HookState, KernelReport};
 use super::pass::Passes;
 use super::probe::{self, probe};
@@ -28,6 +29,8 @@ pub(super) struct Loaded {
     pub(super) counters: PerCpuArray<MapData, u64>,
     pub(super) udp: Option<Udp>,
     pub(super) passes: Passes,
+    pub(super) entries: Option<Entries>,
+    pub(super) kernel_types: AyaBtf,
     pub(super) report: KernelReport,
 }
 
@@ -61,6 +64,7 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
     let passes = Passes::load(&mut ebpf, &kernel_types, options, &mut report);
     let mut control = map(&mut ebpf, "CONTROL")?;
     let mut words = own_words(options, passes, &mut ebpf, &mut control)?;
+    let mut entries = None;
     if options.tcp {
         let result = attach_tracepoint(&mut ebpf, SET_STATE, &kernel_types);
         settle(&mut report, SET_STATE_HOOK, &result);
@@ -68,6 +72,9 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
             program: SET_STATE_HOOK,
             reason,
         })?;
+        if passes.misses_some() {
+            entries = Entries::load(&mut ebpf, &kernel_types, &mut report);
+        }
         connects::attach(
             &mut ebpf,
             &kernel_types,
@@ -84,6 +91,8 @@ pub(super) fn load(options: &KernelOptions) -> Result<Loaded, SourceError> {
     };
     Ok(Loaded {
         passes,
+        entries,
+        kernel_types,
         udp,
         ring: map(&mut ebpf, "EVENTS")?,
         control,

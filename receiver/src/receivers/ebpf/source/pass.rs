@@ -20,7 +20,7 @@ pub(super) const TCP_HOOK: &str = "iter/tcp";
 /// Not a hook: what [`TCP_HOOK`] needs beside it.
 pub(super) const ENTER: &str = "setns (CAP_SYS_ADMIN)";
 const TASK_FILE: &str = "task_file";
-const TCP: &str = "tcp_sockets";
+pub(super) const TCP: &str = "tcp_sockets";
 
 /// Which iterators serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,11 @@ impl Passes {
         Self::None
     }
 
+    /// It sees only sockets that descriptors lead to, or only those of one network namespace.
+    pub(super) fn misses_some(self) -> bool {
+        matches!(self, Self::TaskFile | Self::TcpHere)
+    }
+
     /// Appends what one pass says.
     pub(super) fn run(self, ebpf: &mut Ebpf, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         let failed = |reason| SourceError::Io {
@@ -103,7 +108,7 @@ impl Passes {
     }
 }
 
-fn load(ebpf: &mut Ebpf, name: &str, target: &str, types: &Btf) -> Result<(), String> {
+pub(super) fn load(ebpf: &mut Ebpf, name: &str, target: &str, types: &Btf) -> Result<(), String> {
     let program = ebpf.program_mut(name).ok_or("not in the object")?;
     let program: &mut Iter = program.try_into().map_err(|e: ProgramError| refusal(&e))?;
     program.load(target, types).map_err(|e| refusal(&e))

@@ -4,13 +4,14 @@ use rustix::system::uname;
 
 use super::hooks::{Hook, HookState, KernelReport};
 use super::{KernelOptions, SourceError};
-use super::{load, pass};
+use super::{entries, load, pass};
 use netflume_core::decode::btf::{Btf, Kind};
 
 /// Where the kernel shows its own BTF.
 pub(super) const BTF_PATH: &str = "/sys/kernel/btf/vmlinux";
 
 const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
@@ -90,6 +91,13 @@ fn hooks(options: &KernelOptions, has: impl Fn(Kind, &str) -> bool) -> Vec<Hook>
         );
         add(
             "tcp",
+            entries::HOOK,
+            (Kind::Func, "bpf_iter_bpf_map_elem"),
+            "connections that no descriptor leads to (io_uring, the kernel's own, later subflows of MPTCP) are reported at their end alone",
+            &[],
+        );
+        add(
+            "tcp",
             load::SET_STATE_HOOK,
             (Kind::Typedef, "btf_trace_inet_sock_set_state"),
             "no TCP records at all",
@@ -117,6 +125,7 @@ pub(super) fn host() -> KernelReport {
         cgroup2: cgroup2_mount(&std::fs::read_to_string("/proc/self/mounts").unwrap_or_default()),
         missing_rights: missing_rights(&status),
         may_enter_namespaces: has(effective(&status), CAP_SYS_ADMIN),
+        may_see_programs: has(effective(&status), CAP_SYS_PTRACE),
         ..KernelReport::default()
     }
 }
@@ -215,6 +224,7 @@ mod tests {
         // Where that iterator is there, the right is of no use.
         let mut report = KernelReport {
             hooks: hooks(&KernelOptions::default(), |_, _| true),
+            may_see_programs: true,
             ..KernelReport::default()
         };
         report.hooks.push(enter(false));

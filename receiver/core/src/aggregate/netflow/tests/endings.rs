@@ -113,3 +113,49 @@ fn vanished_connections_are_forgotten_in_the_end_and_first_when_room_is_short() 
     }
     assert_eq!(host.table.stats().connections, 0);
 }
+
+/// A later subflow of a connection of Multipath TCP: a socket of its own, with the connection's ends.
+fn part(id: u64, of: &ConnectionState, sent: u64) -> ConnectionState {
+    ConnectionState {
+        id,
+        local: of.local,
+        part: true,
+        ..tcp(id, sent, 0)
+    }
+}
+
+#[test]
+fn a_part_moves_bytes_for_its_connection_and_neither_opens_nor_ends_it() {
+    let mut host = Host::new(Options::default());
+    let whole = tcp(1, 100, 0);
+    host.see(whole);
+    host.see(part(2, &whole, 30));
+    let record = host.record();
+    assert_eq!(
+        (
+            record.bytes_written,
+            record.tcp_established,
+            record.tcp_closed
+        ),
+        (130, 1, 0)
+    );
+    assert_eq!(host.active(), 1);
+    host.see(closed(part(2, &whole, 35)));
+    let record = host.record();
+    assert_eq!(
+        (
+            record.bytes_written,
+            record.tcp_established,
+            record.tcp_closed
+        ),
+        (5, 0, 0)
+    );
+    host.see(ConnectionState {
+        phase: Phase::Failed,
+        error: Some(ConnectError::Refused),
+        ..part(3, &whole, 0)
+    });
+    assert_eq!(host.flush(), []);
+    host.see(closed(whole));
+    assert_eq!(host.record().tcp_closed, 1);
+}
