@@ -138,8 +138,13 @@ pub fn agent(data: &[u8]) {
         },
         1,
     );
+    let is_unknown = matches!(event.notification, AgentNotification::Unknown { .. });
     let any_json = serde_json::from_str::<Value>(text).is_ok();
-    assert_eq!(event == spaced, any_json, "{event:?} {spaced:?}");
+    assert_eq!(
+        event == spaced,
+        !is_unknown || any_json,
+        "{event:?} {spaced:?}"
+    );
     let (mut directory, mut pods) = (directory(), Vec::new());
     update::apply(&event, &mut directory, &mut pods);
     // A pod ends once by its addresses: the same notification again ends none.
@@ -170,9 +175,12 @@ pub fn api(data: &[u8]) {
     }
 }
 
-/// Compares the event with its text as a reader of any JSON sees it.
+/// Compares the event with its text as a reader of any JSON sees it, where there is one that reads it.
 fn says_what_its_text_says(event: &AgentEvent, text: &str) {
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    // A number that is too large for any reader may stand where ours does not look.
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
     let is_text = |key: &str, found: &str| {
         let expected = value.get(key).and_then(Value::as_str).unwrap_or_default();
         assert_eq!(found, expected, "{key} of {text}");
