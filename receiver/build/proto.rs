@@ -17,7 +17,7 @@ pub(crate) fn compile() -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed={}", root.display());
     let files: Vec<_> = FILES.iter().map(|file| root.join(file)).collect();
     let schemas = protox::compile(&files, [&root])?;
-    // Field masks look names up in it.
+    // Field masks look names up in it, and reflection serves it.
     let descriptors = Path::new(&std::env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?)
         .join("hubble.descriptors");
     std::fs::write(descriptors, schemas.encode_to_vec())?;

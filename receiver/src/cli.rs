@@ -1,6 +1,5 @@
 //! The command line into a [`Command`], and the answers of `check`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -9,6 +8,7 @@ use crate::config::{self, ConfigError, Overrides};
 use crate::export::console::Format;
 
 pub mod doctor;
+pub mod terminal;
 
 /// What the network really did, as OpenTelemetry.
 #[derive(Debug, Parser)]
@@ -111,8 +111,7 @@ pub fn parse() -> Command {
         Ok(Arguments { command: None }) => {
             let help = Arguments::command().render_help().to_string();
             let hint = "`sudo netflume run` shows the connections of this machine";
-            // Nothing more can be said where stderr itself is gone.
-            let _gone = write!(io::stderr(), "{help}\n{hint}\n");
+            terminal::error(format_args!("{help}\n{hint}"));
             std::process::exit(2);
         }
         Err(error) => error.exit(),

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod config;
 pub mod directories;
 pub mod export;
+mod from_files;
 pub mod pipeline;
 pub(crate) mod platform;
 pub mod proto;

@@ -2,11 +2,11 @@
 //!
 //! 0: fine. 2: a bad command line or configuration. 1: anything else.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use netflume::cli::{self, Command};
+use netflume::cli::{self, Command, terminal};
 use netflume::config::{Config, ConfigError, Origin, Overrides};
 use netflume::export::console::Format;
 use netflume::{pipeline, receivers};
@@ -16,19 +16,18 @@ fn main() -> ExitCode {
         Ok(code) => return code,
         Err(error) => error,
     };
-    // Where stderr itself is gone, nothing more can be said.
     match error.downcast_ref::<ConfigError>() {
         Some(ConfigError::Invalid(problems)) => {
-            let _gone = writeln!(io::stderr(), "{problems}");
+            terminal::error(problems);
             ExitCode::from(2)
         }
         Some(ConfigError::Read { .. }) => {
-            let _gone = writeln!(io::stderr(), "netflume: {error:#}");
+            terminal::error(format_args!("netflume: {error:#}"));
             ExitCode::from(2)
         }
         None if is_broken_pipe(&error) => ExitCode::SUCCESS,
         None => {
-            let _gone = writeln!(io::stderr(), "netflume: {error:#}");
+            terminal::error(format_args!("netflume: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -51,13 +50,13 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(options) => {
             let (text, warnings) = cli::check(&options)?;
             warn(&warnings);
-            io::stdout().write_all(text.as_bytes())?;
+            terminal::answer(&text)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor(options) => {
             let config = load(&at(options.config.clone(), None))?;
             let text = cli::doctor::report(receivers::ALL, &config.settings(), options.json);
-            io::stdout().write_all(text.as_bytes())?;
+            terminal::answer(&text)?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -76,7 +75,7 @@ fn load(origin: &Origin) -> Result<Config, ConfigError> {
 
 fn warn(lines: &[String]) {
     for line in lines {
-        let _gone = writeln!(io::stderr(), "netflume: ignored: {line}");
+        terminal::error(format_args!("netflume: ignored: {line}"));
     }
 }
 

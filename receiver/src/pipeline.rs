@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | one a receiver, by its key | its driver: reads the source, feeds the engine |
 //! | `console` | writes what the engines print |
-//! | tokio, one worker | export queues and gRPC, health and metrics servers, Observer API, own telemetry |
+//! | `observer` | serves the Observer API |
+//! | tokio, one worker | export queues and gRPC, health and metrics servers, own telemetry |
 //! | main | waits for a signal or a changed configuration |
 //!
 //! Sources may have threads of their own behind them (`cilium` reads its socket on one, and asks the agent's API on another).
@@ -12,7 +13,6 @@
 //! The end comes from the front: the source's last batches, the engine's last flush, the queue's last request; then the books are
 //! closed.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -93,8 +93,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// A line for the person who started us; records have stdout to themselves.
 fn print_line(text: &str) {
-    // Where stderr is gone, nothing more can be reported.
-    let _gone = writeln!(std::io::stderr(), "{text}");
+    cli::terminal::error(text);
 }
 
 /// The reader of our output may go away (`| head`): a good end.

@@ -1,6 +1,10 @@
 //! The services of Hubble's APIs and of gRPC's health checks, made at build time from the schemas under `proto/`; their messages
 //! of package `flow` are [`netflume_core::proto::flow`].
 
+/// All schemas as an encoded `FileDescriptorSet`, those that they import included.
+pub(crate) const DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/hubble.descriptors"));
+
 /// Package `observer`: the Observer service.
 #[allow(
     missing_docs,

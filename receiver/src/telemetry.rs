@@ -21,6 +21,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
+use crate::cli::terminal::LogLines;
 use crate::config::environment::ResourceVariables;
 use crate::config::expand::Variables;
 use crate::config::service;
@@ -107,8 +108,10 @@ impl Telemetry {
         let (filter, problem) = filter(level, variables);
         let (filter, filter_handle) = reload::Layer::new(filter);
         let lines = tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
-            .with_ansi(is_colourful(variables))
+            .with_writer(LogLines {
+                colour: is_colourful(variables),
+            })
+            .with_ansi(false)
             .with_target(false)
             .with_filter(filter);
         let bridge = telemetry

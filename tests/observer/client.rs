@@ -1,7 +1,4 @@
-//! Seen with a plain gRPC client: limits, slowness, masks, TLS.
-
-use std::net::SocketAddr;
-use std::path::PathBuf;
+//! Seen with a plain gRPC client: limits, slowness, masks.
 
 use anyhow::{Context, Result, bail};
 use netflume::proto::observer::get_flows_response::ResponseTypes;
@@ -10,15 +7,14 @@ use netflume::proto::observer::{
     GetAgentEventsRequest, GetFlowsRequest, GetNamespacesRequest, GetNodesRequest,
     ServerStatusRequest,
 };
-use netflume::serve::observer::{self, ObserverError, ObserverOptions, ObserverTls};
+use netflume::serve::observer::{self, Capacity, ObserverError, ObserverOptions, ObserverTls};
 use netflume_core::ledger::Stage;
 use netflume_core::model::cilium::CiliumEvent;
 use netflume_core::proto::flow::FlowFilter;
-use netflume_tests::pki::Pki;
 use netflume_tests::wait::patience;
 use prost_types::FieldMask;
 use tempfile::TempDir;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 
 use super::server::{self, Server, now_ns};
@@ -105,7 +101,10 @@ async fn flows_come_filtered_in_order_with_losses_between_them() -> Result<()> {
 #[tokio::test]
 async fn a_slow_client_is_told_what_it_missed_and_the_pipeline_does_not_wait() -> Result<()> {
     let options = ObserverOptions {
-        capacity: 512,
+        capacity: Capacity {
+            events: 512,
+            ..Capacity::default()
+        },
         ..on_loopback()
     };
     let mut server = Server::start(&options).await?;
@@ -271,7 +270,7 @@ async fn status_nodes_and_namespaces_are_told() -> Result<()> {
         (61, 4095, 60)
     );
     assert!(
-        status.uptime_ns > 0 && (0.5..1.5).contains(&status.flows_rate),
+        status.uptime_ns > 0 && status.flows_rate > 0.0 && status.flows_rate <= 60.0,
         "{}",
         status.flows_rate
     );
@@ -321,56 +320,10 @@ async fn streams_end_when_the_server_stops() -> Result<()> {
     Ok(())
 }
 
-fn tls(pki: &Pki, client_ca_file: Option<PathBuf>) -> ObserverOptions {
-    ObserverOptions {
-        endpoint: "0.0.0.0:0".into(),
-        tls: Some(ObserverTls {
-            cert_file: pki.server_cert_file(),
-            key_file: pki.server_key_file(),
-            client_ca_file,
-        }),
-        ..ObserverOptions::default()
-    }
-}
-
-async fn status_over_tls(server: &Server, pki: &Pki, with_certificate: bool) -> Result<()> {
-    let port = server.endpoint.parse::<SocketAddr>()?.port();
-    let mut tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(std::fs::read(pki.ca_file())?))
-        .domain_name("localhost");
-    if with_certificate {
-        let (cert, key) = (
-            std::fs::read(pki.client_cert_file())?,
-            std::fs::read(pki.client_key_file())?,
-        );
-        tls = tls.identity(Identity::from_pem(cert, key));
-    }
-    let channel = Endpoint::from_shared(format!("https://127.0.0.1:{port}"))?
-        .tls_config(tls)?
-        .connect()
-        .await?;
-    ObserverClient::new(channel)
-        .server_status(ServerStatusRequest {})
-        .await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn beyond_loopback_only_tls_answers_and_mutual_tls_wants_a_certificate() -> Result<()> {
-    let pki = Pki::new()?;
-    let server = Server::start(&tls(&pki, None)).await?;
-    status_over_tls(&server, &pki, false).await?;
-    server.stop().await?;
-    let server = Server::start(&tls(&pki, Some(pki.ca_file()))).await?;
-    status_over_tls(&server, &pki, true).await?;
-    assert!(status_over_tls(&server, &pki, false).await.is_err());
-    server.stop().await
-}
-
 #[tokio::test]
 async fn endpoints_that_cannot_be_are_refused_with_the_reason() -> Result<()> {
     let folder = TempDir::new()?;
-    let ring = observer::ring(16, Default::default());
+    let ring = observer::ring(Capacity::default(), Default::default());
     let bind = async |endpoint: &str, tls: Option<ObserverTls>| {
         let options = ObserverOptions {
             endpoint: endpoint.to_owned(),
@@ -395,30 +348,6 @@ async fn endpoints_that_cannot_be_are_refused_with_the_reason() -> Result<()> {
         .context("refused")?;
     assert!(refused.to_string().contains("none.pem"), "{refused}");
 
-    // Before anything listens, not at the first handshake.
-    let pki = Pki::new()?;
-    let swapped = ObserverTls {
-        key_file: pki.client_key_file(),
-        ..tls(&pki, None).tls.context("TLS")?
-    };
-    let no_authority = ObserverTls {
-        client_ca_file: Some(pki.server_key_file()),
-        ..tls(&pki, None).tls.context("TLS")?
-    };
-    for (wrong, words) in [
-        (
-            swapped,
-            &["server.pem", "client.key", "do not belong together"][..],
-        ),
-        (no_authority, &["Observer API"]),
-    ] {
-        let refused = bind("127.0.0.1:0", Some(wrong)).await;
-        let refused = refused.err().context("refused")?.to_string();
-        for word in words {
-            assert!(refused.contains(word), "{word}: {refused}");
-        }
-    }
-
     // A socket that answers is not taken; one that a killed run left behind is.
     let path = folder.path().join("sub/hubble.sock");
     let endpoint = format!("unix://{}", path.display());
@@ -432,9 +361,11 @@ async fn endpoints_that_cannot_be_are_refused_with_the_reason() -> Result<()> {
     bind(&endpoint, None).await?;
     std::fs::write(&path, "no socket")?;
     let refused = bind(&endpoint, None).await.err().context("refused")?;
+    let text = refused.to_string();
     assert!(
-        refused.to_string().contains("hubble.sock") && path.exists(),
-        "{refused}"
+        text.contains("hubble.sock") && text.contains("a file is in its place"),
+        "{text}"
     );
+    assert!(path.exists(), "what is not ours stays");
     Ok(())
 }

@@ -2,5 +2,8 @@
 
 mod client;
 mod hubble;
+mod relay;
 mod run;
 mod server;
+mod services;
+mod tls;

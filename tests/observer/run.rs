@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use netflume::proto::observer::get_flows_response::ResponseTypes;
 use netflume::proto::observer::observer_client::ObserverClient;
 use netflume::proto::observer::{GetFlowsRequest, ServerStatusRequest};
+use netflume_core::model::printable::is_printable;
 use netflume_tests::agent::Agent;
 use netflume_tests::http;
 use netflume_tests::monitor::{Messages, Monitor};
@@ -227,6 +228,22 @@ fn a_key_that_is_not_the_certificates_is_named_before_anything_listens() -> Resu
 }
 
 #[tokio::test]
+async fn a_hang_up_signal_ends_nothing() -> Result<()> {
+    let mut running = Running::start("", "", &[])?;
+    let pid =
+        rustix::process::Pid::from_raw(i32::try_from(running.agent.pid())?).context("a pid")?;
+    for _ in 0..2 {
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP)?;
+        running.agent.says("SIGHUP")?;
+    }
+    let endpoint = format!("unix://{}", running.place.api().display());
+    let mut client = ObserverClient::connect(endpoint).await?;
+    client.server_status(ServerStatusRequest {}).await?;
+    ensure!(running.agent.stop()?.success());
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_a_slow_client_misses_is_counted_as_hubble_counts_it() -> Result<()> {
     let mut running = Running::start(
         "logs: { enabled: false }",
@@ -324,6 +341,69 @@ async fn what_leaves(receiver: &str) -> Result<String> {
     assert!(flows > 50, "{flows} flows");
     ensure!(running.agent.stop()?.success());
     Ok(all + &running.agent.stdout())
+}
+
+#[test]
+fn what_clients_send_reaches_no_terminal_as_it_is() -> Result<()> {
+    let mut running = Running::start("", "", &[])?;
+    let mut monitor = running.place.monitor.accept()?;
+    let messages = Messages::of("l7")?;
+    monitor.send(&messages.definitions)?;
+    for event in &messages.events {
+        let event = replaced(event, b"GET", b"\x1b[m");
+        monitor.send(&replaced(&event, b"HTTP/1.1", b"HTTP\r1\n1"))?;
+    }
+    wait::until("the requests", || {
+        running.agent.stdout().contains(r"\u{1b}[m").then_some(())
+    })?;
+    ensure!(running.agent.stop()?.success());
+    let (out, err) = (running.agent.stdout(), running.agent.stderr());
+    assert!(out.contains(r"HTTP\r1\n1"), "{out}");
+    for text in [&out, &err] {
+        assert!(
+            text.chars().all(|c| c == '\n' || is_printable(c)),
+            "{text:?}"
+        );
+    }
+    // Each line of the table begins with its time, in columns.
+    let is_row = |line: &str| line.starts_with(|c: char| c.is_ascii_digit());
+    assert!(out.lines().skip(1).all(is_row), "{out}");
+    Ok(())
+}
+
+#[test]
+fn exemplars_lead_from_requests_to_traces_in_otlp_and_openmetrics() -> Result<()> {
+    let receiver = "logs: { enabled: false }, metrics: [\"httpV2:exemplars=true\"]";
+    let mut running = Running::start(receiver, "", &["--output", "json"])?;
+    let metrics = running.agent.listens("extensions.prometheus")?;
+    let mut monitor = running.place.monitor.accept()?;
+    let messages = Messages::of("l7")?;
+    monitor.send(&messages.definitions)?;
+    monitor.send_all(&messages.events)?;
+    let page = |accept| http::get_as(metrics, "/metrics", accept).ok();
+    let page_with_exemplars = wait::until("exemplars on the page", || {
+        page("application/openmetrics-text").filter(|page| page.contains("traceID=\""))
+    })?;
+    for name in [
+        "http_requests_total",
+        "http_request_duration_seconds_bucket",
+    ] {
+        let of = |line: &&str| line.starts_with(&format!("hubble_{name}")) && line.contains(" # {");
+        let line = page_with_exemplars.lines().find(of);
+        ensure!(
+            line.is_some(),
+            "no exemplar of {name}:\n{page_with_exemplars}"
+        );
+    }
+    let plain = page("text/plain").context("a page")?;
+    assert!(plain.contains("hubble_http_requests_total") && !plain.contains("traceID"));
+    ensure!(running.agent.stop()?.success());
+    let exported = running.agent.stdout();
+    assert!(
+        exported.contains("\"exemplars\":[{\"filteredAttributes\""),
+        "{exported}"
+    );
+    Ok(())
 }
 
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {

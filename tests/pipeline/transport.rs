@@ -204,6 +204,40 @@ async fn mutual_tls_shows_our_certificate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_are_replaced_are_used_for_the_next_connection() {
+    let (pki, other) = (Pki::new().unwrap(), Pki::new().unwrap());
+    let collector = FakeCollector::start_tls(pki.mutual_server()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let put = |pki: &Pki| {
+        for (from, to) in [
+            (pki.client_key_file(), &key),
+            (pki.client_cert_file(), &cert),
+            (pki.ca_file(), &ca),
+        ] {
+            std::fs::copy(from, to).unwrap();
+        }
+    };
+    put(&other);
+    let mut options = tls_options(&collector, &other);
+    options.for_all(|signal| {
+        signal.tls.ca_file = Some(ca.clone());
+        signal.tls.cert_file = Some(cert.clone());
+        signal.tls.key_file = Some(key.clone());
+    });
+    let running = Running::start(&options);
+    running.exporter.push(logs(3));
+    wait::until("those of another authority fail", || {
+        running.exporter.status()[0].failing.clone()
+    })
+    .unwrap();
+    put(&pki);
+    running.settled();
+    assert_eq!((running.delivered(), running.lost()), (3, vec![]));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unix_socket_is_an_endpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("otlp.sock");

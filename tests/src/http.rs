@@ -11,8 +11,19 @@ use anyhow::{Context, Result, bail};
 /// # Errors
 /// Nobody answers, or with another status than 200.
 pub fn get(address: SocketAddr, path: &str) -> Result<String> {
+    get_as(address, path, "*/*")
+}
+
+/// Body of `GET path` in one of the `accept`ed types.
+///
+/// # Errors
+/// As [`get`].
+pub fn get_as(address: SocketAddr, path: &str, accept: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;

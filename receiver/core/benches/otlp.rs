@@ -130,6 +130,7 @@ fn points() -> ResourceMetrics {
         start_unix_ns,
         unix_ns,
         value: Number::Int(n * 1000),
+        exemplars: Vec::new(),
         no_recorded_value: false,
     };
     let histogram = |n| HistogramPoint {
@@ -138,6 +139,7 @@ fn points() -> ResourceMetrics {
         unix_ns,
         bucket_counts: vec![3; BOUNDS.len() + 1],
         sum: 1.5,
+        exemplars: Vec::new(),
         no_recorded_value: false,
     };
     let metric = |name, data| Metric {

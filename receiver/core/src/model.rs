@@ -5,6 +5,7 @@ pub mod cilium;
 pub mod flow;
 pub mod metrics;
 pub mod netflow;
+pub mod printable;
 pub mod request;
 pub mod resource;
 pub mod span;

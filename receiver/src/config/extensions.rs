@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::config::schema::Row;
 use crate::config::value::Limits;
-use crate::serve::observer::{ObserverOptions, ObserverTls};
+use crate::serve::observer::{Capacity, ObserverOptions, ObserverTls};
 
 /// `extensions.health`: `/livez`, `/readyz` and `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub struct HubbleObserver {
     pub endpoint: String,
     /// Events that the ring keeps.
     pub capacity: usize,
+    /// Bytes of memory that they take at most.
+    pub capacity_bytes: usize,
     /// Streams that are served at a time.
     pub max_clients: usize,
     /// Our certificate chain, PEM.
@@ -65,7 +67,8 @@ impl Default for HubbleObserver {
         } = ObserverOptions::default();
         Self {
             endpoint,
-            capacity,
+            capacity: capacity.events,
+            capacity_bytes: capacity.bytes,
             max_clients,
             cert_file: None,
             key_file: None,
@@ -81,7 +84,10 @@ impl HubbleObserver {
         let tls = self.cert_file.as_ref().zip(self.key_file.as_ref());
         ObserverOptions {
             endpoint: self.endpoint.clone(),
-            capacity: self.capacity,
+            capacity: Capacity {
+                events: self.capacity,
+                bytes: self.capacity_bytes,
+            },
             max_clients: self.max_clients,
             tls: tls.map(|(cert_file, key_file)| ObserverTls {
                 cert_file: cert_file.clone(),
@@ -202,7 +208,7 @@ pub const ROWS: &[Row] = &[
     ),
     Row::component(
         "extensions.hubble_observer",
-        "Hubble's Observer API over the flows of `receivers.cilium`, for `hubble observe`, relays and user interfaces.",
+        "Hubble's Observer API over the flows of `receivers.cilium`, for `hubble observe`, user interfaces and relays, which find this node by it.",
         |c| c.extensions.hubble_observer.is_some(),
         |c, on| {
             if on {
@@ -228,6 +234,12 @@ pub const ROWS: &[Row] = &[
         "Events that are kept for clients, of about 450 bytes each.",
     ),
     Row::value(
+        "extensions.hubble_observer.capacity_bytes",
+        Limits::Size(1 << 20, 1 << 30),
+        |c| &mut observer(c).capacity_bytes,
+        "Memory that these events take at most: those with large requests are kept for a shorter time.",
+    ),
+    Row::value(
         "extensions.hubble_observer.max_clients",
         Limits::Count(1, 1024),
         |c| &mut observer(c).max_clients,
@@ -241,7 +253,7 @@ pub const ROWS: &[Row] = &[
         "extensions.hubble_observer.tls.cert_file",
         Limits::Any,
         |c| &mut observer(c).cert_file,
-        "Our certificate chain, PEM.",
+        "Our certificate chain, PEM. Files are read again for each new connection.",
     ),
     Row::value(
         "extensions.hubble_observer.tls.key_file",

@@ -19,6 +19,7 @@ use jiff::tz::TimeZone;
 use crate::export::json_lines;
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::netflow::NetflowRecord;
+use netflume_core::model::printable::{printable, printable_json};
 use netflume_core::model::request::Request;
 
 mod line;
@@ -188,7 +189,8 @@ impl Console {
     /// The output cannot be written; its items are booked as dropped.
     pub fn request(&mut self, request: &Request) -> Result<(), ConsoleError> {
         match json_lines::encode(request) {
-            Ok(mut text) => {
+            Ok(text) => {
+                let mut text = printable_json(&text).into_owned();
                 text.push('\n');
                 self.write(&text, request.items)
             }
@@ -289,16 +291,18 @@ impl Console {
     }
 
     fn cells(&self, line: &Line) -> [String; COLUMNS] {
+        // Names, questions, methods and addresses of requests are anybody's text.
+        let foreign = |text: &str| printable(text).into_owned();
         [
             self.time(line.unix_ns),
-            line.kind.clone(),
-            line.who.clone(),
-            line.local.clone(),
-            line.peer.clone(),
+            foreign(&line.kind),
+            foreign(&line.who),
+            foreign(&line.local),
+            foreign(&line.peer),
             bytes(line.out),
             bytes(line.r#in),
             round_trip(line.rtt_us),
-            line.notes.clone(),
+            foreign(&line.notes),
         ]
     }
 

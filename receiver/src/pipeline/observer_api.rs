@@ -1,9 +1,9 @@
 //! The server of the Observer API, which keeps trying to listen until the end.
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use netflume_core::ledger::Ledger;
@@ -22,16 +22,31 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct ObserverApi {
     ring: FlowRing,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    ended: Receiver<()>,
 }
 
 impl ObserverApi {
-    /// Starts the server. Must be called within the runtime.
-    pub(super) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> Self {
+    /// Starts the server, on a thread of its own: what clients ask for may be costly, and holds up nothing but them.
+    ///
+    /// # Errors
+    /// No thread or runtime can be started.
+    pub(super) fn start(options: ObserverOptions, ledger: Arc<Ledger>) -> std::io::Result<Self> {
         let ring = observer::ring(options.capacity, ledger);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(options, ring.clone(), stop.clone()));
-        Self { ring, stop, task }
+        let (served, stopped) = (ring.clone(), stop.clone());
+        let (ending, ended) = sync_channel::<()>(0);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("observer".to_owned())
+            .spawn(move || {
+                runtime.block_on(until_stopped(options, served, stopped));
+                runtime.shutdown_background();
+                drop(ending);
+            })?;
+        Ok(Self { ring, stop, ended })
     }
 
     /// The engine's side; there is one at a time.
@@ -39,17 +54,22 @@ impl ObserverApi {
         FlowPublisher::new(self.ring.clone())
     }
 
-    /// Ends the streams and removes the socket.
-    pub(super) async fn stop(mut self) {
+    /// Ends the streams and removes the socket. A server that is in the middle of a long search is left to it.
+    pub(super) fn stop(self) {
         self.stop.cancel();
-        if tokio::time::timeout(STOP_TIMEOUT, &mut self.task)
-            .await
-            .is_err()
-        {
-            // A client that does not take its last answer.
-            self.task.abort();
-            let _aborted = self.task.await;
-        }
+        let _ended = self.ended.recv_timeout(2 * STOP_TIMEOUT);
+    }
+}
+
+/// Serves until `stop`, and a moment longer for the last answers to be taken.
+async fn until_stopped(options: ObserverOptions, ring: FlowRing, stop: CancellationToken) {
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
+    };
+    tokio::select! {
+        () = serve(options, ring, stop.clone()) => {}
+        () = deadline => {}
     }
 }
 

@@ -82,15 +82,15 @@ async fn apply(
     let serves_flows = components.contains(OBSERVER)
         || pipeline.serves_flows(&pipeline.config) != pipeline.serves_flows(&config);
     if serves_flows {
-        pipeline.end_flows().await;
+        pipeline.end_flows();
     }
     pipeline.config = config;
     let mut problems = pipeline
         .services
         .reconfigure(&pipeline.config, &components)
         .await;
-    if serves_flows {
-        pipeline.serve_flows();
+    if serves_flows && let Err(error) = pipeline.serve_flows() {
+        problems.push(format!("{OBSERVER}: {error}"));
     }
     let all = components.contains("metrics");
     let restarts: BTreeSet<&str> = changed

@@ -73,7 +73,9 @@ impl Pipeline {
             failed,
             report,
         };
-        pipeline.serve_flows();
+        pipeline
+            .serve_flows()
+            .context("extensions.hubble_observer")?;
         for opened in opened {
             pipeline.start_receiver(&settings, opened)?;
         }
@@ -104,18 +106,24 @@ impl Pipeline {
     }
 
     /// Starts the Observer API if there is something to serve.
-    pub(super) fn serve_flows(&mut self) {
+    ///
+    /// # Errors
+    /// No thread can be started for it.
+    pub(super) fn serve_flows(&mut self) -> std::io::Result<()> {
         let extension = self.config.extensions.hubble_observer.as_ref();
         let extension = extension.filter(|_| self.serves_flows(&self.config));
-        self.observer = extension.map(|extension| {
-            ObserverApi::start(extension.options(), Arc::clone(&self.context.ledger))
-        });
+        self.observer = extension
+            .map(|extension| {
+                ObserverApi::start(extension.options(), Arc::clone(&self.context.ledger))
+            })
+            .transpose()?;
+        Ok(())
     }
 
     /// Ends the Observer API if it runs.
-    pub(super) async fn end_flows(&mut self) {
+    pub(super) fn end_flows(&mut self) {
         if let Some(observer) = self.observer.take() {
-            observer.stop().await;
+            tokio::task::block_in_place(|| observer.stop());
         }
     }
 
@@ -224,7 +232,7 @@ impl Pipeline {
         for (_, running) in running {
             result = result.and(tokio::task::block_in_place(|| running.join()));
         }
-        self.end_flows().await;
+        self.end_flows();
         // Why the console cannot be written any more is known there; the engines only know that it cannot.
         let printed = self.services.shutdown(timeout).await;
         printed.map_err(EngineError::from).and(result)

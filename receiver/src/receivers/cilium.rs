@@ -36,7 +36,11 @@ impl Receiver for CiliumReceiver {
     }
 
     fn kinds(&self) -> &'static [BatchKind] {
-        &[BatchKind::CILIUM_MONITOR, BatchKind::CILIUM_API]
+        &[
+            BatchKind::CILIUM_MONITOR,
+            BatchKind::CILIUM_API,
+            BatchKind::CILIUM_QUEUE_LOSS,
+        ]
     }
 
     fn publishes_flows(&self) -> bool {

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use hashbrown::HashMap;
 
 use netflume_core::model::metrics::{
-    AttributeValue, Attributes, Data, Number, ResourceMetrics, Temporality,
+    AttributeValue, Attributes, Data, Exemplar, Number, ResourceMetrics, Temporality,
 };
 use netflume_core::model::resource::{Resource, Value};
 use netflume_core::semconv;
@@ -58,11 +58,12 @@ struct Family {
 }
 
 enum Sample {
-    Number(Number),
+    Number(Number, Vec<Exemplar>),
     Histogram {
         bounds: &'static [f64],
         counts: Vec<u64>,
         sum: f64,
+        exemplars: Vec<Exemplar>,
     },
 }
 
@@ -125,6 +126,7 @@ fn collect(
                         bounds,
                         counts: point.bucket_counts.clone(),
                         sum: point.sum,
+                        exemplars: point.exemplars.clone(),
                     };
                     (&point.attributes, sample)
                 })
@@ -163,7 +165,10 @@ fn numbers(points: &[netflume_core::model::metrics::NumberPoint]) -> Vec<(&Attri
     points
         .iter()
         .filter(|point| !point.no_recorded_value)
-        .map(|point| (&point.attributes, Sample::Number(point.value)))
+        .map(|point| {
+            let sample = Sample::Number(point.value, point.exemplars.clone());
+            (&point.attributes, sample)
+        })
         .collect()
 }
 
@@ -175,28 +180,36 @@ fn add(family: &mut Family, labels: String, sample: Sample) {
         return;
     };
     match (&mut family.series[*at].1, sample) {
-        (Sample::Number(Number::Int(total)), Sample::Number(Number::Int(more))) => {
+        (Sample::Number(Number::Int(total), kept), Sample::Number(Number::Int(more), other)) => {
             *total = total.saturating_add(more);
+            kept.extend(other);
         }
-        (Sample::Number(Number::Double(total)), Sample::Number(Number::Double(more))) => {
-            *total += more
+        (
+            Sample::Number(Number::Double(total), kept),
+            Sample::Number(Number::Double(more), other),
+        ) => {
+            *total += more;
+            kept.extend(other);
         }
         (
             Sample::Histogram {
                 bounds,
                 counts,
                 sum,
+                exemplars,
             },
             Sample::Histogram {
                 bounds: other,
                 counts: more,
                 sum: more_sum,
+                exemplars: more_exemplars,
             },
         ) if *bounds == other => {
             for (count, more) in counts.iter_mut().zip(more) {
                 *count += more;
             }
             *sum += more_sum;
+            exemplars.extend(more_exemplars);
         }
         (kept, sample) => *kept = sample,
     }
@@ -221,20 +234,34 @@ fn write_family(text: &mut String, name: &str, family: &Family, format: Format) 
     let _infallible = writeln!(text, "# TYPE {family_name} {kind}");
     for (labels, sample) in &family.series {
         match sample {
-            Sample::Number(value) => {
-                sample_line(text, name, "", labels, "", &number(*value));
+            Sample::Number(value, exemplars) => {
+                // Of counters only; the newest, as a sample has room for one.
+                let newest = exemplars.iter().max_by_key(|exemplar| exemplar.unix_ns);
+                let newest = newest.filter(|_| openmetrics && kind == "counter");
+                let value = number(*value) + &exemplar(newest);
+                sample_line(text, name, "", labels, "", &value);
             }
             Sample::Histogram {
                 bounds,
                 counts,
                 sum,
+                exemplars,
             } => {
                 let mut total = 0;
+                let mut below = f64::NEG_INFINITY;
                 let ends = bounds.iter().copied().chain([f64::INFINITY]);
                 for (count, end) in counts.iter().zip(ends) {
                     total += count;
+                    let in_bucket = exemplars
+                        .iter()
+                        .filter(|e| below < e.value && e.value <= end);
+                    let newest = in_bucket
+                        .max_by_key(|exemplar| exemplar.unix_ns)
+                        .filter(|_| openmetrics);
+                    below = end;
                     let end = format!("le=\"{}\"", float(end, openmetrics));
-                    sample_line(text, name, "_bucket", labels, &end, &total.to_string());
+                    let value = total.to_string() + &exemplar(newest);
+                    sample_line(text, name, "_bucket", labels, &end, &value);
                 }
                 sample_line(text, name, "_sum", labels, "", &float(*sum, false));
                 sample_line(text, name, "_count", labels, "", &total.to_string());
@@ -254,6 +281,33 @@ fn sample_line(text: &mut String, name: &str, suffix: &str, labels: &str, more: 
     } else {
         writeln!(text, "{name}{suffix}{{{labels}{comma}{more}}} {value}")
     };
+}
+
+/// The tail of a sample: trace, value, and when in seconds. Names of the trace's labels: "Prometheus and OpenMetrics compatibility".
+fn exemplar(exemplar: Option<&Exemplar>) -> String {
+    let Some(exemplar) = exemplar else {
+        return String::new();
+    };
+    let hexadecimal = |id: &[u8]| {
+        id.iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let own = [
+        ("trace_id", hexadecimal(&exemplar.trace_id)),
+        ("span_id", hexadecimal(&exemplar.span_id)),
+    ];
+    let more = exemplar
+        .attributes
+        .iter()
+        .map(|(key, value)| (*key, attribute_text(value)));
+    format!(
+        " # {{{}}} {} {}.{:09}",
+        write_labels(own.into_iter().chain(more)),
+        float(exemplar.value, false),
+        exemplar.unix_ns / 1_000_000_000,
+        exemplar.unix_ns % 1_000_000_000
+    )
 }
 
 fn number(value: Number) -> String {
@@ -313,7 +367,7 @@ fn target_info(families: &mut BTreeMap<String, Family>, resource: &Resource) {
             index: HashMap::new(),
         });
     if !family.index.contains_key(&text) {
-        add(family, text, Sample::Number(Number::Int(1)));
+        add(family, text, Sample::Number(Number::Int(1), Vec::new()));
     }
 }
 
@@ -362,13 +416,18 @@ fn value_text(value: &Value) -> String {
 }
 
 fn labels(attributes: &Attributes) -> String {
-    write_labels(attributes.iter().map(|(key, value)| {
-        let value = match value {
-            AttributeValue::Value(value) => value_text(value),
-            AttributeValue::Bool(flag) => flag.to_string(),
-        };
-        (*key, value)
-    }))
+    write_labels(
+        attributes
+            .iter()
+            .map(|(key, value)| (*key, attribute_text(value))),
+    )
+}
+
+fn attribute_text(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::Value(value) => value_text(value),
+        AttributeValue::Bool(flag) => flag.to_string(),
+    }
 }
 
 /// Labels as they stand between braces, sorted; values whose keys become the same label are joined by `;` in order of keys.

@@ -107,6 +107,7 @@ impl Registry {
             value: Number::Int(
                 i64::try_from(entry.bucket_counts.iter().sum::<u64>()).unwrap_or(i64::MAX),
             ),
+            exemplars: Vec::new(),
             no_recorded_value: false,
         };
         let durations = |entry: &Requests| HistogramPoint {
@@ -115,6 +116,7 @@ impl Registry {
             unix_ns: 0,
             bucket_counts: entry.bucket_counts.clone(),
             sum: entry.sum,
+            exemplars: Vec::new(),
             no_recorded_value: false,
         };
         ResourceMetrics {
@@ -257,6 +259,7 @@ mod tests {
                                 start_unix_ns: 0,
                                 unix_ns: 0,
                                 value: Number::Int(3),
+                                exemplars: Vec::new(),
                                 no_recorded_value: false,
                             }],
                         },

@@ -13,10 +13,13 @@ mod health;
 mod listen;
 mod mask;
 mod namespaces;
+mod peer;
 pub mod publisher;
 mod range;
+mod responses;
 mod ring;
 mod service;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,13 +27,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 
-use crate::export::tls::check_identity;
 use crate::proto::health::health_server::HealthServer;
 use crate::proto::observer::observer_server::ObserverServer;
+use crate::proto::peer::peer_server::PeerServer;
 
-pub use ring::{FlowRing, RingWriter, ring};
+pub use ring::{Capacity, FlowRing, RingWriter, ring};
 
 /// Requests are filters: larger ones are refused.
 const MAX_REQUEST_BYTES: usize = 256 * 1024;
@@ -49,8 +52,8 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 pub struct ObserverOptions {
     /// `unix:///path` or `host:port`. Beyond loopback TCP needs `tls`. Default: `unix:///var/run/netflume/hubble.sock`.
     pub endpoint: String,
-    /// Events that the ring keeps, of about 450 bytes each and what they share. Default: 4095, as in Hubble.
-    pub capacity: usize,
+    /// What the ring keeps.
+    pub capacity: Capacity,
     /// Clients whose streams are served at a time; further ones are told so. Default: 16.
     pub max_clients: usize,
     /// TLS of a TCP endpoint. Default: none.
@@ -72,7 +75,7 @@ impl Default for ObserverOptions {
     fn default() -> Self {
         Self {
             endpoint: "unix:///var/run/netflume/hubble.sock".to_owned(),
-            capacity: 4095,
+            capacity: Capacity::default(),
             max_clients: 16,
             tls: None,
         }
@@ -119,7 +122,13 @@ pub enum ObserverError {
         /// What is wrong.
         problem: String,
     },
-    /// The TLS settings, or the server itself.
+    /// What the files of the TLS settings hold.
+    #[error("Observer API: {0}")]
+    Tls(String),
+    /// The schemas that reflection serves.
+    #[error("Observer API: reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server itself.
     #[error("Observer API: {}", chain(.0))]
     Server(#[from] tonic::transport::Error),
 }
@@ -141,7 +150,7 @@ fn chain(error: &tonic::transport::Error) -> String {
 pub struct ObserverServerHandle {
     listener: listen::Listener,
     endpoint: String,
-    tls: Option<ServerTlsConfig>,
+    tls: Option<tls::Certificates>,
     max_clients: usize,
     ring: FlowRing,
 }
@@ -154,7 +163,7 @@ pub async fn bind(
     options: &ObserverOptions,
     ring: FlowRing,
 ) -> Result<ObserverServerHandle, ObserverError> {
-    let tls = options.tls.as_ref().map(tls_config).transpose()?;
+    let tls = options.tls.as_ref().map(tls::certificates).transpose()?;
     let listener = listen::Listener::bind(&options.endpoint, tls.is_some()).await?;
     let endpoint = listener
         .endpoint()
@@ -181,13 +190,19 @@ impl ObserverServerHandle {
     /// Answers until `stop`; streams end then.
     ///
     /// # Errors
-    /// TLS settings that make no sense, or a listener that broke.
+    /// A listener that broke.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), ObserverError> {
         let stop = stop.child_token();
         // When the server ends by an error, its streams and the reader of namespaces end too.
         let _guard = stop.clone().drop_guard();
         let namespaces = namespaces::Namespaces::default();
         tokio::spawn(namespaces.clone().follow(self.ring.clone(), stop.clone()));
+        let peer = peer::PeerService {
+            ring: self.ring.clone(),
+            endpoint: self.endpoint.clone(),
+            tls: self.tls.is_some(),
+            stop: stop.clone(),
+        };
         let service = service::Service {
             ring: self.ring,
             namespaces,
@@ -198,47 +213,28 @@ impl ObserverServerHandle {
             tls: self.tls.is_some(),
             stop: stop.clone(),
         };
-        let mut server = Server::builder()
-            .max_concurrent_streams(STREAMS_PER_CONNECTION)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE));
-        if let Some(tls) = self.tls {
-            server = server.tls_config(tls)?;
-        }
         let connections = self
             .listener
-            .connections(self.max_clients.saturating_add(SPARE_CONNECTIONS));
-        server
+            .connections(self.max_clients.saturating_add(SPARE_CONNECTIONS), self.tls);
+        Server::builder()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
             .add_service(ObserverServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(PeerServer::new(peer).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(HealthServer::new(health::HealthService {
                 stop: stop.clone(),
             }))
+            .add_service(reflection().build_v1()?)
+            // Clients up to 2023 know no other.
+            .add_service(reflection().build_v1alpha()?)
             .serve_with_incoming_shutdown(connections, stop.cancelled())
             .await?;
         Ok(())
     }
 }
 
-fn tls_config(options: &ObserverTls) -> Result<ServerTlsConfig, ObserverError> {
-    let read = |file: &PathBuf| {
-        std::fs::read(file).map_err(|source| ObserverError::TlsFile {
-            file: file.clone(),
-            source,
-        })
-    };
-    let (cert, key) = (read(&options.cert_file)?, read(&options.key_file)?);
-    check_identity(&cert, &key).map_err(|problem| ObserverError::Identity {
-        cert: options.cert_file.clone(),
-        key: options.key_file.clone(),
-        problem,
-    })?;
-    let mut tls = ServerTlsConfig::new()
-        .identity(Identity::from_pem(cert, key))
-        .timeout(Duration::from_secs(10));
-    if let Some(file) = &options.client_ca_file {
-        tls = tls.client_ca_root(Certificate::from_pem(read(file)?));
-    }
-    // Built once for its errors, so that nothing listens that could not answer.
-    drop(Server::builder().tls_config(tls.clone())?);
-    Ok(tls)
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(crate::proto::DESCRIPTORS)
 }

@@ -131,6 +131,7 @@ impl SelfState {
                     start_unix_ns: if is_counter { self.started_unix_ns } else { 0 },
                     unix_ns: now,
                     value,
+                    exemplars: Vec::new(),
                     no_recorded_value: false,
                 };
                 let points = (definition.read)().into_iter().map(point).collect();

@@ -68,8 +68,26 @@ pub const HUBBLE: Partner = Partner {
     build: "./hubble",
 };
 
+/// Hubble's relay: finds nodes by the Peer service, and is a client of the Observer API as the cluster has it.
+pub const RELAY: Partner = Partner {
+    name: "relay",
+    dir: "tests/relay",
+    files: &["go.mod", "go.sum", "main.go"],
+    prepare: &[],
+    build: ".",
+};
+
+/// `grpcurl`: a client without schemas, which asks for them by reflection.
+pub const GRPCURL: Partner = Partner {
+    name: "grpcurl",
+    dir: "tests/relay",
+    files: &["go.mod", "go.sum"],
+    prepare: &[],
+    build: "github.com/fullstorydev/grpcurl/cmd/grpcurl",
+};
+
 /// Every partner, for set-up.
-pub const ALL: &[&Partner] = &[&COLLECTOR, &ORACLE, &ORACLE_1_18, &HUBBLE];
+pub const ALL: &[&Partner] = &[&COLLECTOR, &ORACLE, &ORACLE_1_18, &HUBBLE, &RELAY, &GRPCURL];
 
 impl Partner {
     /// The built program; builds it first if the cache does not have it.

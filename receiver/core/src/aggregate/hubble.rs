@@ -150,10 +150,11 @@ impl HubbleMetrics {
     pub fn lost(&mut self, lost: &LostEvent) {
         self.key.clear();
         self.key.value(lost_source_label(lost.source));
-        self.lost.at(self.key.bytes(), lost.time_ns).0 += match lost.source {
+        let count = match lost.source {
             LostEventSource::PERF_EVENT_RING_BUFFER => 1,
             _ => lost.count,
         };
+        self.lost.at(self.key.bytes(), lost.time_ns).add(count);
     }
 
     /// The pod is gone: its series end in a minute.

@@ -14,6 +14,8 @@
 //! | 7 | [`trace_sock`] | `TraceSockNotify` |
 //! | 129 | [`accesslog`] | `LogRecord` |
 //! | 130 | [`agent`] | `AgentNotify` |
+//!
+//! What our own reader of the socket had to drop comes beside them ([`queue_loss`]).
 
 #![cfg_attr(
     not(test),
@@ -36,6 +38,7 @@ pub mod debug;
 pub mod drop;
 mod nested;
 pub mod policy_verdict;
+pub mod queue_loss;
 pub mod timestamp;
 pub mod trace;
 pub mod trace_sock;

@@ -16,6 +16,8 @@ impl BatchKind {
     pub const CILIUM_MONITOR: Self = Self(16);
     /// One answer of the Cilium agent's API ([`crate::enrich::cilium::answer`]).
     pub const CILIUM_API: Self = Self(17);
+    /// Messages of the monitor socket that were read and had no room to wait ([`crate::decode::cilium::queue_loss`]).
+    pub const CILIUM_QUEUE_LOSS: Self = Self(20);
 }
 
 /// A moment by two clocks.

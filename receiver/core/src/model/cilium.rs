@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::model::flow::{AgentEventType, DebugEventType, Endpoint, Flow, LostEventSource};
+use crate::model::flow::layer7::text_bytes;
+use crate::model::flow::{AgentEventType, DebugEventType, Endpoint, Flow, Layer7, LostEventSource};
 
 /// Everything that one message of the monitor socket can become.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,19 @@ pub enum CiliumEvent {
     Debug(DebugEvent),
     /// Events were lost before we could see them.
     Lost(LostEvent),
+}
+
+impl CiliumEvent {
+    /// Bytes of memory that only this event takes, about; what it shares with others (names, labels, services) is left out.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let beside = match self {
+            Self::Flow(flow) => flow.l7.as_deref().map_or(0, Layer7::bytes),
+            Self::Agent(agent) => agent.notification.text_bytes(),
+            Self::Debug(_) | Self::Lost(_) => 0,
+        };
+        size_of::<Self>() + beside
+    }
 }
 
 /// `flow.LostEvent`.
@@ -119,6 +133,33 @@ pub enum AgentNotification {
         /// `id` (1).
         id: u32,
     },
+}
+
+impl AgentNotification {
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Unknown { kind, notification } => kind.len() + notification.len(),
+            Self::PolicyUpdate { labels, .. } => text_bytes(labels),
+            Self::EndpointRegenerate { labels, error, .. } => text_bytes(labels) + error.len(),
+            Self::EndpointUpdate {
+                labels,
+                error,
+                pod_name,
+                namespace,
+                ..
+            } => text_bytes(labels) + error.len() + pod_name.len() + namespace.len(),
+            Self::IpCache(update) => {
+                update.cidr.len() + update.namespace.len() + update.pod_name.len()
+            }
+            Self::ServiceUpsert(service) => {
+                size_of_val(service.backends.as_slice())
+                    + service.name.len()
+                    + service.namespace.len()
+                    + service.kind.len()
+            }
+            Self::AgentStart { .. } | Self::ServiceDelete { .. } => 0,
+        }
+    }
 }
 
 /// `flow.IPCacheNotification`.

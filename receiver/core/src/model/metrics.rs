@@ -78,6 +78,21 @@ impl Data {
     }
 }
 
+/// A value that was measured, and in which trace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    /// What is known of it beside the attributes of its series.
+    pub attributes: Attributes,
+    /// When it was measured, nanoseconds since 1970.
+    pub unix_ns: u64,
+    /// The value; of a sum what was added.
+    pub value: f64,
+    /// Never zero.
+    pub trace_id: [u8; 16],
+    /// Never zero.
+    pub span_id: [u8; 8],
+}
+
 /// Attributes of a point: key and value, sorted by key.
 pub type Attributes = Vec<(&'static str, AttributeValue)>;
 
@@ -101,6 +116,8 @@ pub struct NumberPoint {
     pub unix_ns: u64,
     /// The value.
     pub value: Number,
+    /// Some of what it consists of; of gauges none.
+    pub exemplars: Vec<Exemplar>,
     /// The series ends here; the value means nothing.
     pub no_recorded_value: bool,
 }
@@ -127,6 +144,8 @@ pub struct HistogramPoint {
     pub bucket_counts: Vec<u64>,
     /// Sum of all values.
     pub sum: f64,
+    /// Some of the values, at most one for each bucket.
+    pub exemplars: Vec<Exemplar>,
     /// The series ends here.
     pub no_recorded_value: bool,
 }

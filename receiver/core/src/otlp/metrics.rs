@@ -1,8 +1,8 @@
 //! Metric points to requests.
 
 use crate::model::metrics::{
-    AttributeValue, Attributes, Data, HistogramPoint, Metric, Number, NumberPoint, ResourceMetrics,
-    Temporality,
+    AttributeValue, Attributes, Data, Exemplar, HistogramPoint, Metric, Number, NumberPoint,
+    ResourceMetrics, Temporality,
 };
 use crate::model::request::{Request, Signal};
 use crate::otlp::request::{MAX_REQUEST_BYTES, RequestBuilder};
@@ -31,6 +31,7 @@ mod point {
     pub(super) const START: u8 = 2;
     pub(super) const TIME: u8 = 3;
     pub(super) const NUMBER_DOUBLE: u8 = 4;
+    pub(super) const NUMBER_EXEMPLARS: u8 = 5;
     pub(super) const NUMBER_INT: u8 = 6;
     pub(super) const NUMBER_ATTRIBUTES: u8 = 7;
     pub(super) const NUMBER_FLAGS: u8 = 8;
@@ -38,8 +39,18 @@ mod point {
     pub(super) const HISTOGRAM_SUM: u8 = 5;
     pub(super) const HISTOGRAM_BUCKETS: u8 = 6;
     pub(super) const HISTOGRAM_BOUNDS: u8 = 7;
+    pub(super) const HISTOGRAM_EXEMPLARS: u8 = 8;
     pub(super) const HISTOGRAM_ATTRIBUTES: u8 = 9;
     pub(super) const HISTOGRAM_FLAGS: u8 = 10;
+}
+
+/// Fields of `Exemplar`.
+mod exemplar {
+    pub(super) const TIME: u8 = 2;
+    pub(super) const DOUBLE: u8 = 3;
+    pub(super) const SPAN_ID: u8 = 4;
+    pub(super) const TRACE_ID: u8 = 5;
+    pub(super) const ATTRIBUTES: u8 = 7;
 }
 
 /// `DataPointFlags` NO_RECORDED_VALUE_MASK.
@@ -211,6 +222,18 @@ fn attributes(out: &mut Vec<u8>, field: u8, attributes: &Attributes) {
     }
 }
 
+fn exemplars(out: &mut Vec<u8>, field: u8, exemplars: &[Exemplar]) {
+    for exemplar in exemplars {
+        wire::message::<2>(out, field, |out| {
+            wire::fixed64(out, exemplar::TIME, exemplar.unix_ns);
+            wire::fixed64(out, exemplar::DOUBLE, exemplar.value.to_bits());
+            wire::bytes(out, exemplar::SPAN_ID, &exemplar.span_id);
+            wire::bytes(out, exemplar::TRACE_ID, &exemplar.trace_id);
+            attributes(out, exemplar::ATTRIBUTES, &exemplar.attributes);
+        });
+    }
+}
+
 fn number(out: &mut Vec<u8>, point: &NumberPoint) {
     times(out, point.start_unix_ns, point.unix_ns);
     attributes(out, point::NUMBER_ATTRIBUTES, &point.attributes);
@@ -218,6 +241,9 @@ fn number(out: &mut Vec<u8>, point: &NumberPoint) {
         _ if point.no_recorded_value => wire::uint(out, point::NUMBER_FLAGS, NO_RECORDED_VALUE),
         Number::Int(value) => wire::fixed64(out, point::NUMBER_INT, value as u64),
         Number::Double(value) => wire::fixed64(out, point::NUMBER_DOUBLE, value.to_bits()),
+    }
+    if !point.no_recorded_value {
+        exemplars(out, point::NUMBER_EXEMPLARS, &point.exemplars);
     }
 }
 
@@ -242,6 +268,7 @@ fn histogram(out: &mut Vec<u8>, point: &HistogramPoint, bounds: &[f64]) {
     for bound in bounds {
         wire::packed64_element(out, bound.to_bits());
     }
+    exemplars(out, point::HISTOGRAM_EXEMPLARS, &point.exemplars);
 }
 
 #[cfg(test)]

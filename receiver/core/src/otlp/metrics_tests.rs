@@ -5,8 +5,9 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value as Wire};
 use opentelemetry_proto::tonic::metrics::v1::{
-    Gauge, Histogram, HistogramDataPoint, Metric as WireMetric, NumberDataPoint, Sum,
-    metric::Data as WireData, number_data_point::Value as WireNumber,
+    Exemplar as WireExemplar, Gauge, Histogram, HistogramDataPoint, Metric as WireMetric,
+    NumberDataPoint, Sum, exemplar::Value as WireExemplarValue, metric::Data as WireData,
+    number_data_point::Value as WireNumber,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -30,14 +31,27 @@ fn attributes_strategy() -> impl Strategy<Value = Attributes> {
 }
 
 prop_compose! {
+    fn exemplar()(
+        attributes in attributes_strategy(),
+        unix_ns: u64,
+        value in -1e9..1e9,
+        trace_id: [u8; 16],
+        span_id: [u8; 8],
+    ) -> Exemplar {
+        Exemplar { attributes, unix_ns, value, trace_id, span_id }
+    }
+}
+
+prop_compose! {
     fn number_point()(
         attributes in attributes_strategy(),
         start_unix_ns: u64,
         unix_ns: u64,
         value in prop_oneof![any::<i64>().prop_map(Number::Int), (-1e9..1e9).prop_map(Number::Double)],
+        exemplars in prop::collection::vec(exemplar(), 0..2),
         no_recorded_value: bool,
     ) -> NumberPoint {
-        NumberPoint { attributes, start_unix_ns, unix_ns, value, no_recorded_value }
+        NumberPoint { attributes, start_unix_ns, unix_ns, value, exemplars, no_recorded_value }
     }
 }
 
@@ -48,9 +62,10 @@ prop_compose! {
         unix_ns: u64,
         bucket_counts in prop::collection::vec(0u64..1 << 40, BOUNDS.len() + 1),
         sum in 0.0..1e9,
+        exemplars in prop::collection::vec(exemplar(), 0..4),
         no_recorded_value: bool,
     ) -> HistogramPoint {
-        HistogramPoint { attributes, start_unix_ns, unix_ns, bucket_counts, sum, no_recorded_value }
+        HistogramPoint { attributes, start_unix_ns, unix_ns, bucket_counts, sum, exemplars, no_recorded_value }
     }
 }
 
@@ -95,6 +110,17 @@ fn wire_attributes(attributes: &Attributes) -> Vec<KeyValue> {
     attributes.iter().map(pair).collect()
 }
 
+fn wire_exemplars(exemplars: &[Exemplar]) -> Vec<WireExemplar> {
+    let wire = |exemplar: &Exemplar| WireExemplar {
+        filtered_attributes: wire_attributes(&exemplar.attributes),
+        time_unix_nano: exemplar.unix_ns,
+        value: Some(WireExemplarValue::AsDouble(exemplar.value)),
+        span_id: exemplar.span_id.to_vec(),
+        trace_id: exemplar.trace_id.to_vec(),
+    };
+    exemplars.iter().map(wire).collect()
+}
+
 fn wire_number(point: &NumberPoint) -> NumberDataPoint {
     let value = match point.value {
         Number::Int(value) => WireNumber::AsInt(value),
@@ -105,8 +131,11 @@ fn wire_number(point: &NumberPoint) -> NumberDataPoint {
         start_time_unix_nano: point.start_unix_ns,
         time_unix_nano: point.unix_ns,
         value: (!point.no_recorded_value).then_some(value),
+        exemplars: match point.no_recorded_value {
+            true => Vec::new(),
+            false => wire_exemplars(&point.exemplars),
+        },
         flags: u32::from(point.no_recorded_value),
-        ..NumberDataPoint::default()
     }
 }
 
@@ -126,6 +155,7 @@ fn wire_histogram(point: &HistogramPoint) -> HistogramDataPoint {
         sum: Some(point.sum),
         bucket_counts: point.bucket_counts.clone(),
         explicit_bounds: BOUNDS.to_vec(),
+        exemplars: wire_exemplars(&point.exemplars),
         ..frame
     }
 }
@@ -288,6 +318,7 @@ fn a_series_that_ends_stands_alone_behind_the_living_ones() {
         start_unix_ns: 1,
         unix_ns: 2,
         value: Number::Int(value),
+        exemplars: Vec::new(),
         no_recorded_value,
     };
     let data = Data::Sum {

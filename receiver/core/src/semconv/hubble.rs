@@ -96,6 +96,8 @@ pub mod label {
     pub const TOPIC: &str = "topic";
     /// Event, record or ICMP type.
     pub const TYPE: &str = "type";
+    /// Of exemplars alone: the trace of a request, 32 hexadecimal digits.
+    pub const TRACE_ID: &str = "traceID";
     /// What became of the flow.
     pub const VERDICT: &str = "verdict";
 

@@ -109,16 +109,9 @@ impl ApiError {
 }
 
 fn explain(socket: &Path, error: &std::io::Error) -> String {
-    let socket = socket.display();
     match error.kind() {
-        ErrorKind::NotFound => format!("no API socket at {socket}"),
-        ErrorKind::PermissionDenied => format!(
-            "{socket}: permission denied: run as root, or as a member of the socket's group"
-        ),
-        ErrorKind::ConnectionRefused => {
-            format!("{socket}: nobody listens: the agent is not running")
-        }
-        _ => format!("{socket}: {error}"),
+        ErrorKind::NotFound => format!("no API socket at {}", socket.display()),
+        _ => local_socket::explain(socket, error, "the Cilium agent"),
     }
 }
 

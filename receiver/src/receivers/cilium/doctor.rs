@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use crate::platform::local_socket;
 use crate::receivers::{Finding, FindingState};
 
 /// Whether the agent can be read.
@@ -21,8 +22,11 @@ pub(super) fn look(path: &Path) -> Finding {
         ),
         Err(error) => (
             FindingState::Blocked,
-            format!("socket {shown}: {error}"),
-            Some("is the Cilium agent running?".to_owned()),
+            local_socket::explain(path, &error, "the Cilium agent"),
+            Some(match local_socket::misplaced(path) {
+                Some(_) => "set receivers.cilium.socket to the agent's monitor socket".to_owned(),
+                None => "start the Cilium agent".to_owned(),
+            }),
         ),
     };
     Finding {
@@ -48,6 +52,20 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert_eq!(look(&socket).state, FindingState::Blocked);
         std::fs::remove_file(&socket).unwrap();
+        std::fs::create_dir(&socket).unwrap();
+        let finding = look(&socket);
+        assert_eq!(finding.state, FindingState::Blocked);
+        assert!(
+            finding
+                .detail
+                .ends_with("is a folder, not a socket: check the path")
+        );
+        assert!(
+            finding
+                .remedy
+                .is_some_and(|remedy| remedy.contains("receivers.cilium.socket"))
+        );
+        std::fs::remove_dir(&socket).unwrap();
         let _listener = UnixListener::bind(&socket).unwrap();
         assert_eq!(look(&socket).state, FindingState::Ready);
     }

@@ -381,3 +381,7 @@ fn line(event: &CiliumEvent) -> Line {
         ..Line::default()
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

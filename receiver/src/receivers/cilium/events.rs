@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use netflume_core::decode::cilium::Monitor;
+use netflume_core::decode::cilium::{Monitor, queue_loss};
 use netflume_core::decode::gob;
 use netflume_core::enrich::cilium::answer::AgentInfo;
 use netflume_core::enrich::cilium::flow::{self, FlowError, Flows};
@@ -72,7 +72,7 @@ impl Events {
         if batch.kind == BatchKind::CILIUM_API {
             return self.recorded(batch, sink);
         }
-        if starts_connection(&batch.bytes) {
+        if batch.kind == BatchKind::CILIUM_MONITOR && starts_connection(&batch.bytes) {
             self.names.connecting(batch.unix_ns);
         }
         self.advance(batch.unix_ns, batch.now(), sink)?;
@@ -172,6 +172,9 @@ impl Events {
 
     fn take<S: Sink>(&mut self, batch: &Batch, sink: &mut S) -> Result<(), EngineError> {
         sink.batch(batch)?;
+        if batch.kind == BatchKind::CILIUM_QUEUE_LOSS {
+            return lost(batch, sink);
+        }
         let unix_ns = batch.unix_ns;
         let mut rest = batch.bytes.as_slice();
         let mut unreadable = None;
@@ -232,6 +235,18 @@ impl Events {
             tracing::warn!(%error, count, "monitor messages cannot be read");
         }
         Ok(())
+    }
+}
+
+/// Messages that our reader had to drop: what gets events gets their loss too.
+fn lost<S: Sink>(batch: &Batch, sink: &mut S) -> Result<(), EngineError> {
+    match queue_loss::decode(&batch.bytes, batch.unix_ns) {
+        Ok(lost) => sink.event(CiliumEvent::Lost(lost)),
+        Err(error) => {
+            sink.refused(Reason::Malformed);
+            tracing::warn!(%error, "report of lost messages cannot be read");
+            Ok(())
+        }
     }
 }
 

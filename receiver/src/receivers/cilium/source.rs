@@ -7,16 +7,16 @@
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
 };
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::export::retry::chance;
-use crate::platform::clock;
+use crate::platform::{clock, local_socket};
 use crate::receivers::Waker;
 use crate::serve::health::{Health, Pulse, SourceState};
 use netflume_core::decode::cilium::{Monitor, values_lost};
@@ -64,16 +64,21 @@ enum Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outage {
     Absent,
+    /// Something else than a socket.
+    Misplaced,
     Garbage,
     Io(ErrorKind),
 }
 
 impl Outage {
-    fn of(ended: &Ended) -> Self {
+    fn of(socket: &Path, ended: &Ended) -> Self {
         match ended {
             Ended::Closed { .. } | Ended::Stopped => Self::Absent,
             Ended::Garbage(_) => Self::Garbage,
             Ended::Io(error) => match error.kind() {
+                ErrorKind::ConnectionRefused if local_socket::misplaced(socket).is_some() => {
+                    Self::Misplaced
+                }
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused => Self::Absent,
                 kind => Self::Io(kind),
             },
@@ -110,9 +115,28 @@ pub struct Batches {
     /// To end a wait by an empty batch.
     wake: SyncSender<Batch>,
     waiting: Arc<AtomicUsize>,
+    loss: Arc<Mutex<Loss>>,
+}
+
+/// Messages that had no room to wait, since they were last taken for a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// How many.
+    pub count: u64,
+    /// When the first one was dropped, nanoseconds since 1970.
+    pub first_ns: u64,
+    /// When the last one was dropped, nanoseconds since 1970.
+    pub last_ns: u64,
 }
 
 impl Batches {
+    /// Takes what was lost since the last call.
+    #[must_use]
+    pub fn take_loss(&self) -> Option<Loss> {
+        let mut loss = self.loss.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(std::mem::take(&mut *loss)).filter(|loss| loss.count > 0)
+    }
+
     /// Ends a wait in [`Batches::recv_timeout`], by an empty batch.
     pub(crate) fn waker(&self) -> Waker {
         let wake = self.wake.clone();
@@ -162,6 +186,7 @@ impl CiliumSource {
     ) -> std::io::Result<(Self, Batches)> {
         let stop = Arc::<AtomicBool>::default();
         let waiting = Arc::<AtomicUsize>::default();
+        let loss = Arc::<Mutex<Loss>>::default();
         let (sender, receiver) = sync_channel(BATCHES_MAX);
         let reader = Reader {
             socket,
@@ -171,6 +196,7 @@ impl CiliumSource {
             stop: Arc::clone(&stop),
             sender: sender.clone(),
             waiting: Arc::clone(&waiting),
+            loss: Arc::clone(&loss),
             backlog: None,
             messages: 0,
             is_reported: false,
@@ -187,6 +213,7 @@ impl CiliumSource {
                 receiver,
                 wake: sender,
                 waiting,
+                loss,
             },
         ))
     }
@@ -224,6 +251,7 @@ struct Reader {
     sender: SyncSender<Batch>,
     /// Bytes that were handed over and not taken yet.
     waiting: Arc<AtomicUsize>,
+    loss: Arc<Mutex<Loss>>,
     /// What could not be handed over yet, and how many messages that are.
     backlog: Option<Batch>,
     messages: u64,
@@ -259,7 +287,7 @@ impl Reader {
             if matches!(ended, Ended::Stopped) {
                 return;
             }
-            let outage = Outage::of(&ended);
+            let outage = Outage::of(&self.socket, &ended);
             // It worked before: what ends it now is a new outage. (Garbage again after some good messages is the old one.)
             if received > 0 && outage != Outage::Garbage {
                 backoff = Backoff::default();
@@ -376,6 +404,15 @@ impl Reader {
         self.messages += kept;
         self.ledger.received(Stage::Cilium, kept);
         self.refuse(Reason::QueueFull, refused);
+        if refused > 0 {
+            let now_ns = clock::now().unix_ns;
+            let mut loss = self.loss.lock().unwrap_or_else(PoisonError::into_inner);
+            if loss.count == 0 {
+                loss.first_ns = now_ns;
+            }
+            loss.count += refused;
+            loss.last_ns = now_ns;
+        }
         (bytes.len() - rest.len(), wrong)
     }
 
@@ -419,23 +456,9 @@ fn empty() -> Batch {
 }
 
 fn explain(socket: &Path, ended: &Ended) -> String {
-    let socket = socket.display();
     match ended {
-        Ended::Io(error) => match error.kind() {
-            ErrorKind::NotFound => {
-                format!("no socket at {socket}: is the Cilium agent running here?")
-            }
-            ErrorKind::PermissionDenied => {
-                format!(
-                    "{socket}: permission denied: run as root, or as a member of the socket's group"
-                )
-            }
-            ErrorKind::ConnectionRefused => {
-                format!("{socket}: nobody listens: the agent is not running")
-            }
-            _ => format!("{socket}: {error}"),
-        },
-        ended => format!("{socket}: {ended}"),
+        Ended::Io(error) => local_socket::explain(socket, error, "the Cilium agent"),
+        ended => format!("{}: {ended}", socket.display()),
     }
 }
 

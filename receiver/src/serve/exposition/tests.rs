@@ -11,6 +11,7 @@ fn point(attributes: Attributes, value: Number) -> NumberPoint {
         start_unix_ns: 0,
         unix_ns: 0,
         value,
+        exemplars: Vec::new(),
         no_recorded_value: false,
     }
 }
@@ -208,6 +209,7 @@ fn histograms_are_cumulative_with_an_infinite_bucket() {
                 unix_ns: 0,
                 bucket_counts: vec![2, 0, 3],
                 sum: 7.5,
+                exemplars: Vec::new(),
                 no_recorded_value: false,
             }],
         },
@@ -294,4 +296,64 @@ proptest::proptest! {
         let written = write_labels([("a", value)].into_iter());
         proptest::prop_assert!(!written.contains('\n'));
     }
+}
+
+#[test]
+fn exemplars_stand_behind_counters_and_the_buckets_of_their_values_in_openmetrics_alone() {
+    let own = Arc::new(Resource::default());
+    let exemplar = |value, second: u64| Exemplar {
+        attributes: vec![("traceID", text("01"))],
+        unix_ns: second * 1_000_000_000 + 5,
+        value,
+        trace_id: [1; 16],
+        span_id: [2; 8],
+    };
+    let requests = NumberPoint {
+        exemplars: vec![exemplar(1.0, 7)],
+        ..point(Attributes::new(), Number::Int(3))
+    };
+    let duration = Metric {
+        name: "hubble_http_request_duration_seconds",
+        unit: "s",
+        description: "",
+        data: Data::Histogram {
+            temporality: Temporality::Cumulative,
+            bounds: &[0.005, 1.0],
+            points: vec![HistogramPoint {
+                attributes: Attributes::new(),
+                start_unix_ns: 0,
+                unix_ns: 0,
+                bucket_counts: vec![2, 0, 1],
+                sum: 7.5,
+                exemplars: vec![exemplar(0.005, 8), exemplar(0.001, 9), exemplar(7.0, 1)],
+                no_recorded_value: false,
+            }],
+        },
+    };
+    let metrics = [of(
+        &own,
+        vec![
+            sum("hubble_http_requests_total", "", vec![requests]),
+            duration,
+        ],
+    )];
+    let trace = format!(
+        "# {{span_id=\"{}\",traceID=\"01\",trace_id=\"{}\"}}",
+        "02".repeat(8),
+        "01".repeat(16)
+    );
+    let written = write(&metrics, &own, Format::OpenMetrics);
+    for line in [
+        format!("hubble_http_requests_total 3 {trace} 1 7.000000005\n"),
+        format!(
+            "hubble_http_request_duration_seconds_bucket{{le=\"0.005\"}} 2 {trace} 0.001 9.000000005\n"
+        ),
+        "hubble_http_request_duration_seconds_bucket{le=\"1.0\"} 2\n".to_owned(),
+        format!(
+            "hubble_http_request_duration_seconds_bucket{{le=\"+Inf\"}} 3 {trace} 7 1.000000005\n"
+        ),
+    ] {
+        assert!(written.contains(&line), "{line} in {written}");
+    }
+    assert!(!write(&metrics, &own, Format::Text).contains(" # "));
 }

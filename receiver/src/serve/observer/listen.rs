@@ -1,20 +1,30 @@
 //! Where the Observer API listens: an endpoint's text into accepted connections, of which at most a configured number live.
+//!
+//! TLS is shaken hands here, beside the other connections, with the certificates as they are when a client comes.
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
 use super::ObserverError;
+use super::tls::Certificates;
 use crate::platform::local_socket;
+
+/// For a client to shake hands.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A bound listener.
 #[derive(Debug)]
@@ -61,10 +71,23 @@ impl Listener {
     }
 
     /// The connections, of which at most `limit` live at a time; further ones are closed at once.
-    pub(super) fn connections(self, limit: usize) -> Connections {
+    pub(super) fn connections(self, limit: usize, tls: Option<Certificates>) -> Connections {
         Connections {
             listener: self,
             permits: Arc::new(Semaphore::new(limit)),
+            tls,
+            handshakes: JoinSet::new(),
+        }
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
+        match self {
+            Self::Tcp(listener) => listener.poll_accept(cx).map_ok(|(socket, _)| {
+                // Small answers go out at once; without it they go out later.
+                drop(socket.set_nodelay(true));
+                Socket::Tcp(socket)
+            }),
+            Self::Unix(unix) => unix.poll_accept(cx).map_ok(Socket::Unix),
         }
     }
 }
@@ -86,30 +109,49 @@ fn bind_unix(path: &Path, has_tls: bool) -> Result<Listener, ObserverError> {
 pub(super) struct Connections {
     listener: Listener,
     permits: Arc<Semaphore>,
+    tls: Option<Certificates>,
+    /// Clients that are not through with theirs; `None` of those that failed.
+    handshakes: JoinSet<Option<Connection>>,
 }
 
 impl Stream for Connections {
     type Item = io::Result<Connection>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            let socket = match &self.listener {
-                Listener::Tcp(listener) => ready!(listener.poll_accept(cx)).map(|(socket, _)| {
-                    // Small answers go out at once; without it they go out later.
-                    drop(socket.set_nodelay(true));
-                    Socket::Tcp(socket)
-                }),
-                Listener::Unix(unix) => ready!(unix.poll_accept(cx)).map(Socket::Unix),
+            while let Poll::Ready(Some(shaken)) = self.handshakes.poll_join_next(cx) {
+                if let Ok(Some(connection)) = shaken {
+                    return Poll::Ready(Some(Ok(connection)));
+                }
+            }
+            let socket = match self.listener.poll_accept(cx) {
+                Poll::Ready(Ok(socket)) => socket,
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending => return Poll::Pending,
             };
-            let socket = match socket {
-                Ok(socket) => socket,
-                Err(error) => return Poll::Ready(Some(Err(error))),
+            let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+                continue;
             };
-            if let Ok(permit) = self.permits.clone().try_acquire_owned() {
-                return Poll::Ready(Some(Ok(Connection {
-                    socket,
-                    _permit: permit,
-                })));
+            let connection = |socket| Connection {
+                socket,
+                _permit: permit,
+            };
+            match (&self.tls, socket) {
+                (Some(certificates), Socket::Tcp(socket)) => {
+                    let acceptor = TlsAcceptor::from(certificates.current());
+                    self.handshakes.spawn(async move {
+                        let shaking = acceptor.accept(socket);
+                        match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaking).await {
+                            Ok(Ok(stream)) => Some(connection(Socket::Tls(Box::new(stream)))),
+                            Ok(Err(error)) => {
+                                tracing::debug!(%error, "an Observer API client failed its TLS handshake");
+                                None
+                            }
+                            Err(_) => None,
+                        }
+                    });
+                }
+                (_, socket) => return Poll::Ready(Some(Ok(connection(socket)))),
             }
         }
     }
@@ -125,19 +167,31 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(local_socket::Stream),
 }
 
-impl Connected for Connection {
-    type ConnectInfo = ();
+/// Our end of a TCP connection: an address at which its client reaches us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Local(pub(super) Option<SocketAddr>);
 
-    fn connect_info(&self) -> Self::ConnectInfo {}
+impl Connected for Connection {
+    type ConnectInfo = Local;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        Local(match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            Socket::Tls(stream) => stream.get_ref().0.local_addr().ok(),
+            Socket::Unix(_) => None,
+        })
+    }
 }
 
 macro_rules! socket {
     ($connection:expr, $socket:ident => $call:expr) => {
         match &mut $connection.get_mut().socket {
             Socket::Tcp($socket) => $call,
+            Socket::Tls($socket) => $call,
             Socket::Unix($socket) => $call,
         }
     };

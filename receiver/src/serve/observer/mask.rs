@@ -15,7 +15,7 @@ use netflume_core::proto::flow::Flow;
 
 /// The schemas as the compiler in `build/proto.rs` saw them.
 static SCHEMAS: LazyLock<FileDescriptorSet> = LazyLock::new(|| {
-    let bytes: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hubble.descriptors"));
+    let bytes = crate::proto::DESCRIPTORS;
     FileDescriptorSet::decode(bytes).unwrap_or_default()
 });
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tonic::Status;
 
 use super::ring::{Chunk, FlowRing};
+use super::service::Turn;
 use netflume_core::model::cilium::CiliumEvent;
 
 /// The common part of the three streaming requests.
@@ -75,7 +76,12 @@ impl Range {
     }
 
     /// The number of the first event to look at. `since` wins over `number`.
-    pub(super) fn start(&self, ring: &FlowRing, matches: impl Fn(&CiliumEvent) -> bool) -> u64 {
+    pub(super) async fn start(
+        &self,
+        ring: &FlowRing,
+        matches: impl Fn(&CiliumEvent) -> bool,
+        turn: &mut Turn,
+    ) -> u64 {
         let chunks = ring.chunks();
         let oldest = chunks.first().map_or(0, |chunk| chunk.first);
         let newest = chunks.last().map_or(0, |chunk| chunk.end());
@@ -88,7 +94,10 @@ impl Range {
         match (self.number, self.follow) {
             (0, true) => newest,
             (0, false) => oldest,
-            (number, _) => self.last(&chunks, number, matches).unwrap_or(oldest),
+            (number, _) => {
+                let last = self.last(&chunks, number, matches, turn).await;
+                last.unwrap_or(oldest)
+            }
         }
     }
 
@@ -102,15 +111,17 @@ impl Range {
         Some(chunk.first + offset as u64)
     }
 
-    fn last(
+    async fn last(
         &self,
         chunks: &[Arc<Chunk>],
         number: u64,
         matches: impl Fn(&CiliumEvent) -> bool,
+        turn: &mut Turn,
     ) -> Option<u64> {
         let mut found = 0;
         for chunk in chunks.iter().rev() {
             for (offset, event) in chunk.events.iter().enumerate().rev() {
+                turn.pass().await;
                 if self.place(time_ns(event)) == Place::Within && matches(event) {
                     found += 1;
                     if found == number {
@@ -147,13 +158,13 @@ fn unix_ns(field: &str, time: prost_types::Timestamp) -> Result<i128, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::observer::ring::ring;
+    use crate::serve::observer::ring::{Capacity, ring};
     use netflume_core::model::cilium::LostEvent;
     use netflume_core::model::flow::{Flow, Verdict};
 
     /// Flows at 10, 20, …, 100; every second one is dropped; after 50 a loss.
     fn filled() -> FlowRing {
-        let ring = ring(1000, Arc::default());
+        let ring = ring(Capacity::default(), Arc::default());
         let mut writer = ring.writer();
         for i in 1..=10_u8 {
             writer.push(CiliumEvent::Flow(Flow {
@@ -179,44 +190,50 @@ mod tests {
         ring
     }
 
-    fn start(range: Range) -> u64 {
-        range.start(
-            &filled(),
-            |event| matches!(event, CiliumEvent::Flow(flow) if flow.verdict == Verdict::DROPPED),
-        )
+    async fn start(range: Range) -> u64 {
+        let is_drop = |event: &CiliumEvent| matches!(event, CiliumEvent::Flow(flow) if flow.verdict == Verdict::DROPPED);
+        range.start(&filled(), is_drop, &mut Turn::begin()).await
     }
 
     fn at(nanos: i32) -> Option<prost_types::Timestamp> {
         Some(prost_types::Timestamp { seconds: 0, nanos })
     }
 
-    #[test]
-    fn ranges_begin_where_hubbles_do() {
-        let range = |number, first, follow, since, until| {
-            start(Range::new(number, first, follow, since, until).unwrap())
+    #[tokio::test]
+    async fn ranges_begin_where_hubbles_do() {
+        let range = async |number, first, follow, since, until| {
+            start(Range::new(number, first, follow, since, until).unwrap()).await
         };
-        assert_eq!(range(0, false, false, None, None), 0, "everything");
-        assert_eq!(range(0, false, true, None, None), 11, "only new ones");
-        assert_eq!(range(2, true, false, None, None), 0, "the oldest");
+        assert_eq!(range(0, false, false, None, None).await, 0, "everything");
+        assert_eq!(range(0, false, true, None, None).await, 11, "only new ones");
+        assert_eq!(range(2, true, false, None, None).await, 0, "the oldest");
         assert_eq!(
-            range(2, false, false, None, None),
+            range(2, false, false, None, None).await,
             8,
             "the newest two drops, at 80 and 100"
         );
-        assert_eq!(range(2, false, true, None, None), 8, "the same, and on");
         assert_eq!(
-            range(99, false, false, None, None),
+            range(2, false, true, None, None).await,
+            8,
+            "the same, and on"
+        );
+        assert_eq!(
+            range(99, false, false, None, None).await,
             0,
             "more than there are"
         );
         assert_eq!(
-            range(2, false, false, None, at(60)),
+            range(2, false, false, None, at(60)).await,
             3,
             "the newest two until 60: 40 and 60"
         );
-        assert_eq!(range(0, false, false, at(60), None), 6);
-        assert_eq!(range(1, true, false, at(65), None), 7, "since wins");
-        assert_eq!(range(0, false, true, at(101), None), 11, "nothing yet");
+        assert_eq!(range(0, false, false, at(60), None).await, 6);
+        assert_eq!(range(1, true, false, at(65), None).await, 7, "since wins");
+        assert_eq!(
+            range(0, false, true, at(101), None).await,
+            11,
+            "nothing yet"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::watch;
 
@@ -17,14 +17,22 @@ use netflume_core::model::flow::Node;
 /// Events after which a chunk is published without being asked for.
 const CHUNK: usize = 256;
 
+/// Bytes of events after which a chunk is published, so that large events are held, sent and given up by few at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+
 /// Unpublished events above which the writer gives up the oldest.
 const MAX_PENDING: usize = 4 * CHUNK;
+
+/// Bytes of unpublished events above which the writer gives up the oldest.
+const MAX_PENDING_BYTES: usize = 4 * CHUNK_BYTES;
 
 /// A run of events. Event `i` has the number `first + i` since the start.
 #[derive(Debug)]
 pub(super) struct Chunk {
     pub first: u64,
     pub events: Vec<CiliumEvent>,
+    /// What they take.
+    bytes: usize,
 }
 
 impl Chunk {
@@ -43,25 +51,48 @@ pub struct FlowRing(Arc<Shared>);
 pub struct RingWriter {
     shared: Arc<Shared>,
     pending: Vec<CiliumEvent>,
+    pending_bytes: usize,
     /// Number of the first pending event.
     first: u64,
 }
 
 #[derive(Debug)]
 struct Shared {
-    capacity: usize,
+    capacity: Capacity,
     ledger: Arc<Ledger>,
     chunks: Mutex<Chunks>,
     end: watch::Sender<u64>,
     seen_flows: AtomicU64,
+    /// Time of the first flow, nanoseconds since 1970; zero before it.
+    first_flow_ns: AtomicU64,
     missed: AtomicU64,
-    node: RwLock<Arc<Node>>,
+    node: watch::Sender<Arc<Node>>,
 }
 
 #[derive(Debug, Default)]
 struct Chunks {
     list: VecDeque<Arc<Chunk>>,
     events: usize,
+    bytes: usize,
+}
+
+/// How much a ring keeps; at least its newest chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Events at most.
+    pub events: usize,
+    /// Bytes of memory that they take at most, about; what they share with others (names, labels, services) is left out.
+    pub bytes: usize,
+}
+
+impl Default for Capacity {
+    /// As many events as Hubble, and 8 MiB.
+    fn default() -> Self {
+        Self {
+            events: 4095,
+            bytes: 8 << 20,
+        }
+    }
 }
 
 /// What a reader gets.
@@ -82,28 +113,32 @@ pub(super) struct Reader {
     next: u64,
 }
 
-/// An empty ring for `capacity` events (at least one chunk is always kept).
+/// An empty ring.
 #[must_use]
-pub fn ring(capacity: usize, ledger: Arc<Ledger>) -> FlowRing {
+pub fn ring(capacity: Capacity, ledger: Arc<Ledger>) -> FlowRing {
     FlowRing(Arc::new(Shared {
         capacity,
         ledger,
         chunks: Mutex::default(),
         end: watch::Sender::new(0),
         seen_flows: AtomicU64::new(0),
+        first_flow_ns: AtomicU64::new(0),
         missed: AtomicU64::new(0),
-        node: RwLock::default(),
+        node: watch::Sender::default(),
     }))
 }
 
 impl RingWriter {
     /// Takes an event; it is seen after the next [`RingWriter::flush`], or by itself when enough have come together.
     pub fn push(&mut self, event: CiliumEvent) {
-        if matches!(event, CiliumEvent::Flow(_)) {
-            self.shared.seen_flows.fetch_add(1, Relaxed);
+        if let CiliumEvent::Flow(flow) = &event
+            && self.shared.seen_flows.fetch_add(1, Relaxed) == 0
+        {
+            self.shared.first_flow_ns.store(flow.time_ns, Relaxed);
         }
+        self.pending_bytes += event.bytes();
         self.pending.push(event);
-        if self.pending.len().is_multiple_of(CHUNK) {
+        if self.pending.len().is_multiple_of(CHUNK) || self.pending_bytes >= CHUNK_BYTES {
             self.flush();
         }
     }
@@ -123,17 +158,22 @@ impl RingWriter {
             }
         };
         let count = self.pending.len();
+        let bytes = std::mem::take(&mut self.pending_bytes);
         let chunk = Arc::new(Chunk {
             first: self.first,
             events: self.take_pending(),
+            bytes,
         });
         self.first = chunk.end();
         let mut old = Vec::new();
         chunks.events += count;
+        chunks.bytes += bytes;
         chunks.list.push_back(chunk);
-        while chunks.events > shared.capacity && chunks.list.len() > 1 {
+        let Capacity { events, bytes } = shared.capacity;
+        while (chunks.events > events || chunks.bytes > bytes) && chunks.list.len() > 1 {
             if let Some(oldest) = chunks.list.pop_front() {
                 chunks.events -= oldest.events.len();
+                chunks.bytes -= oldest.bytes;
                 old.push(oldest);
             }
         }
@@ -148,11 +188,7 @@ impl RingWriter {
 
     /// Who this node is: name, labels and emitter of all flows in the ring.
     pub fn set_node(&self, node: Node) {
-        *self
-            .shared
-            .node
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(node);
+        self.shared.node.send_replace(Arc::new(node));
     }
 
     /// The pending events, in a vector that is not much larger than they are.
@@ -168,14 +204,20 @@ impl RingWriter {
 
     /// Readers kept us from publishing for so long that the oldest must go.
     fn shed(&mut self) {
-        if self.pending.len() >= MAX_PENDING {
-            self.pending.drain(..CHUNK);
+        while self.pending.len() >= MAX_PENDING || self.pending_bytes >= MAX_PENDING_BYTES {
+            let shed = self.pending.drain(..self.pending.len().min(CHUNK));
+            let (mut count, mut bytes) = (0, 0);
+            for event in shed {
+                count += 1;
+                bytes += event.bytes();
+            }
+            self.pending_bytes -= bytes;
             // The numbers go on, so that readers see the gap.
-            self.first += CHUNK as u64;
-            self.shared.ledger.received(Stage::Observer, CHUNK as u64);
+            self.first += count;
+            self.shared.ledger.received(Stage::Observer, count);
             self.shared
                 .ledger
-                .dropped(Stage::Observer, Reason::QueueFull, CHUNK as u64);
+                .dropped(Stage::Observer, Reason::QueueFull, count);
         }
     }
 }
@@ -187,6 +229,7 @@ impl FlowRing {
         RingWriter {
             shared: Arc::clone(&self.0),
             pending: Vec::new(),
+            pending_bytes: 0,
             first: self.lock().list.back().map_or(0, |chunk| chunk.end()),
         }
     }
@@ -194,7 +237,19 @@ impl FlowRing {
     /// How many events the ring is made for.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.capacity
+        self.0.capacity.events
+    }
+
+    /// Bytes of memory that the events in it take, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// When the first flow was seen, nanoseconds since 1970; none before it.
+    #[must_use]
+    pub(super) fn first_flow_ns(&self) -> Option<u64> {
+        Some(self.0.first_flow_ns.load(Relaxed)).filter(|ns| *ns > 0)
     }
 
     /// How many events it holds.
@@ -225,11 +280,12 @@ impl FlowRing {
     /// Who this node is.
     #[must_use]
     pub fn node(&self) -> Arc<Node> {
-        self.0
-            .node
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.node.borrow().clone()
+    }
+
+    /// Who this node is, with every change of it.
+    pub(super) fn watch_node(&self) -> watch::Receiver<Arc<Node>> {
+        self.0.node.subscribe()
     }
 
     /// All chunks, oldest first.
@@ -285,11 +341,33 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netflume_core::model::flow::Flow;
+    use netflume_core::model::flow::{Flow, Http, L7Record, Layer7};
 
     fn flow(time_ns: u64) -> CiliumEvent {
         CiliumEvent::Flow(Flow {
             time_ns,
+            ..Flow::default()
+        })
+    }
+
+    fn events(events: usize) -> Capacity {
+        Capacity {
+            events,
+            bytes: usize::MAX,
+        }
+    }
+
+    /// A request for a URL of 60 KB.
+    fn large(time_ns: u64) -> CiliumEvent {
+        CiliumEvent::Flow(Flow {
+            time_ns,
+            l7: Some(Box::new(Layer7 {
+                record: L7Record::Http(Http {
+                    url: "a".repeat(60_000).into(),
+                    ..Http::default()
+                }),
+                ..Layer7::default()
+            })),
             ..Flow::default()
         })
     }
@@ -312,7 +390,7 @@ mod tests {
 
     #[test]
     fn readers_see_what_was_flushed_in_order() {
-        let ring = ring(100, Arc::default());
+        let ring = ring(events(100), Arc::default());
         let mut writer = ring.writer();
         let mut reader = ring.reader(0);
         writer.push(flow(1));
@@ -336,7 +414,7 @@ mod tests {
     #[test]
     fn a_slow_reader_learns_how_many_it_missed_and_the_books_balance() {
         let ledger = Arc::new(Ledger::default());
-        let ring = ring(10, ledger.clone());
+        let ring = ring(events(10), ledger.clone());
         let mut writer = ring.writer();
         let mut reader = ring.reader(0);
         for time in 0..35 {
@@ -353,7 +431,7 @@ mod tests {
 
     #[test]
     fn full_chunks_publish_themselves_and_one_is_always_kept() {
-        let ring = ring(10, Arc::default());
+        let ring = ring(events(10), Arc::default());
         let mut writer = ring.writer();
         for time in 0..CHUNK as u64 {
             writer.push(flow(time));
@@ -368,7 +446,7 @@ mod tests {
     #[test]
     fn the_writer_does_not_wait_for_a_reader() {
         let ledger = Arc::new(Ledger::default());
-        let ring = ring(10_000, ledger.clone());
+        let ring = ring(events(10_000), ledger.clone());
         let mut writer = ring.writer();
         let held = ring.lock();
         for time in 0..2000 {
@@ -385,5 +463,44 @@ mod tests {
             ledger.entry(Stage::Observer).held(),
             i128::from(2000 - dropped)
         );
+    }
+
+    #[test]
+    fn large_events_are_bounded_by_their_bytes_and_the_gap_is_seen() {
+        let capacity = Capacity {
+            events: 4_095,
+            bytes: 2 << 20,
+        };
+        let ledger = Arc::new(Ledger::default());
+        let ring = ring(capacity, ledger.clone());
+        let mut writer = ring.writer();
+        let mut reader = ring.reader(0);
+        for time in 0..4_095 {
+            writer.push(large(time));
+            assert!(ring.bytes() <= capacity.bytes && writer.pending_bytes < MAX_PENDING_BYTES);
+        }
+        writer.flush();
+        let kept = ring.len();
+        assert!((20..40).contains(&kept), "{kept} of 60 KB in 2 MiB");
+        assert!(
+            ring.chunks()
+                .iter()
+                .all(|chunk| chunk.bytes < CHUNK_BYTES + 62_000)
+        );
+        assert!(matches!(reader.read(), Read::Missed(n) if n == 4_095 - kept as u64));
+        assert_eq!(times(&mut reader).len(), kept);
+        assert_eq!(ledger.entry(Stage::Observer).held(), kept as i128);
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_is_bounded_by_its_bytes() {
+        let ring = ring(events(10_000), Arc::default());
+        let mut writer = ring.writer();
+        let held = ring.lock();
+        for time in 0..200 {
+            writer.push(large(time));
+            assert!(writer.pending_bytes < MAX_PENDING_BYTES);
+        }
+        drop(held);
     }
 }

@@ -1,16 +1,16 @@
 //! The Observer service over the ring.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::mask::FieldMask;
 use super::namespaces::Namespaces;
 use super::range::{Place, Range, time_ns};
+use super::responses::{self, Responses};
 use super::ring::{FlowRing, Read};
 use super::{convert, events};
 use crate::proto::observer::get_flows_response::ResponseTypes;
@@ -21,8 +21,8 @@ use netflume_core::aggregate::flow_filter::FlowFilters;
 use netflume_core::model::cilium::CiliumEvent;
 use netflume_core::model::flow::Node;
 
-/// Responses that wait for one client; a client that is slower holds up nobody but itself.
-const RESPONSES: usize = 64;
+/// A request that works for so long lets others go on before it does.
+const TURN: Duration = Duration::from_millis(5);
 
 /// The service; cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,7 +40,23 @@ pub(super) struct Service {
     pub stop: CancellationToken,
 }
 
-type Responses<T> = ReceiverStream<Result<T, Status>>;
+/// Shares the server's thread among requests: the events of a ring that is searched by costly filters may take seconds.
+#[derive(Debug)]
+pub(super) struct Turn(Instant);
+
+impl Turn {
+    pub(super) fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Lets others go on, if this one has worked for long.
+    pub(super) async fn pass(&mut self) {
+        if self.0.elapsed() >= TURN {
+            tokio::task::yield_now().await;
+            *self = Self::begin();
+        }
+    }
+}
 
 /// What a stream makes of the events.
 trait Select: Send + 'static {
@@ -72,7 +88,7 @@ impl Service {
         select: S,
     ) -> Result<Response<Responses<S::Response>>, Status> {
         let permit = self.admit()?;
-        let (to, responses) = mpsc::channel(RESPONSES);
+        let (to, responses) = responses::responses();
         let (ring, stop) = (self.ring.clone(), self.stop.clone());
         tokio::spawn(async move {
             let reading = read(ring, range, &select, &to);
@@ -83,7 +99,7 @@ impl Service {
             }
             drop(permit);
         });
-        Ok(Response::new(ReceiverStream::new(responses)))
+        Ok(Response::new(responses))
     }
 }
 
@@ -92,11 +108,13 @@ async fn read<S: Select>(
     ring: FlowRing,
     range: Range,
     select: &S,
-    to: &mpsc::Sender<Result<S::Response, Status>>,
+    to: &responses::Sender<S::Response>,
 ) {
+    let mut turn = Turn::begin();
     let mut published = ring.watch();
     let node = ring.node();
-    let start = range.start(&ring, |event| select.matches(event, &node));
+    let matches = |event: &CiliumEvent| select.matches(event, &node);
+    let start = range.start(&ring, matches, &mut turn).await;
     let mut reader = ring.reader(start);
     let mut sent = 0;
     loop {
@@ -107,6 +125,7 @@ async fn read<S: Select>(
             Read::Events(chunk, offset) => {
                 let node = ring.node();
                 for event in chunk.events.iter().skip(offset) {
+                    turn.pass().await;
                     // Losses pass every filter and stand in no range.
                     if !matches!(event, CiliumEvent::Lost(_)) {
                         match range.place(time_ns(event)) {
@@ -121,7 +140,7 @@ async fn read<S: Select>(
                         sent += 1;
                     }
                     if let Some(response) = select.response(event, &node)
-                        && to.send(Ok(response)).await.is_err()
+                        && to.send(response, event.bytes()).await.is_err()
                     {
                         return;
                     }
@@ -131,7 +150,7 @@ async fn read<S: Select>(
             Read::Missed(events) => {
                 ring.count_missed(events);
                 if let Some(response) = select.missed(events, &ring.node(), now_ns())
-                    && to.send(Ok(response)).await.is_err()
+                    && to.send(response, size_of::<S::Response>()).await.is_err()
                 {
                     return;
                 }
@@ -368,9 +387,10 @@ impl Service {
     }
 }
 
-/// Flows a second over the last minute, or over as much of it as the ring still has.
+/// Flows a second over the last minute, or over as much of it as there were flows and the ring still has them.
 fn flows_rate(ring: &FlowRing, now_ns: u64) -> f64 {
     const MINUTE_NS: u64 = 60_000_000_000;
+    const SECOND_NS: u64 = 1_000_000_000;
     let since = now_ns.saturating_sub(MINUTE_NS);
     let chunks = ring.chunks();
     let times = || {
@@ -382,15 +402,64 @@ fn flows_rate(ring: &FlowRing, now_ns: u64) -> f64 {
                 _ => None,
             })
     };
-    let is_whole = chunks.first().is_some_and(|chunk| chunk.first == 0)
-        || times().next().is_some_and(|time| time < since);
-    let from = if is_whole {
-        since
+    let is_whole = chunks.first().is_some_and(|chunk| chunk.first == 0);
+    let oldest = if is_whole {
+        ring.first_flow_ns()
     } else {
-        times().next().unwrap_or(since)
+        times().next()
     };
+    let from = since.max(oldest.unwrap_or(now_ns));
     let count = times().filter(|time| *time >= since).count();
+    // A single flow that has just come makes no thousand a second.
+    let elapsed_ns = now_ns.saturating_sub(from).max(SECOND_NS);
     #[allow(clippy::cast_precision_loss, reason = "a rate for people")]
-    let rate = count as f64 * 1e9 / now_ns.saturating_sub(from).max(1) as f64;
+    let rate = count as f64 * 1e9 / elapsed_ns as f64;
     rate
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use netflume_core::model::flow::Flow;
+
+    use super::*;
+    use crate::serve::observer::ring::{Capacity, ring};
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    /// 100 flows a second from 1,000 s on, `seconds` long, into a ring for so many events.
+    fn rate_after(seconds: u64, events: usize) -> f64 {
+        let capacity = Capacity {
+            events,
+            ..Capacity::default()
+        };
+        let ring = ring(capacity, Arc::default());
+        let mut writer = ring.writer();
+        let start_ns = 1_000 * SECOND_NS;
+        for n in 0..seconds * 100 {
+            let time_ns = start_ns + n * SECOND_NS / 100;
+            writer.push(CiliumEvent::Flow(Flow {
+                time_ns,
+                ..Flow::default()
+            }));
+        }
+        writer.flush();
+        flows_rate(&ring, start_ns + seconds * SECOND_NS)
+    }
+
+    #[test]
+    fn the_rate_is_right_from_the_first_seconds_on() {
+        for seconds in [1, 2, 6, 59, 60, 61, 600] {
+            for events in [1_000, 100_000] {
+                let rate = rate_after(seconds, events);
+                assert!(
+                    (90.0..110.0).contains(&rate),
+                    "{rate} after {seconds} s, ring of {events}"
+                );
+            }
+        }
+        let empty = ring(Capacity::default(), Arc::default());
+        assert!(flows_rate(&empty, SECOND_NS).abs() < f64::EPSILON);
+    }
 }

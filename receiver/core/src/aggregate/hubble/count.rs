@@ -9,7 +9,7 @@ use crate::model::flow::texts::{
 };
 use crate::model::flow::{
     Dns, DropReason, Flow, Http, L4, L7FlowType, L7Record, Layer7, Node, SctpChunkType, TcpFlags,
-    TrafficDirection, Verdict,
+    TraceParent, TrafficDirection, Verdict,
 };
 
 /// The identity of the node's own host.
@@ -120,6 +120,7 @@ impl Plugin {
                 }
             }
             Series::Http {
+                exemplars,
                 requests,
                 responses,
                 duration,
@@ -129,6 +130,7 @@ impl Plugin {
                 if (!is_response && l7.kind != L7FlowType::REQUEST) || !passes() {
                     return;
                 }
+                let trace = l7.trace.filter(|_| *exemplars);
                 contexts.write(flow, false, key);
                 let start = key.len();
                 key.value(&http.method);
@@ -136,21 +138,26 @@ impl Plugin {
                 if is_response {
                     key.number(http.code);
                     key.value(reporter(flow));
-                    add(responses, flow, key);
+                    add_traced(responses, flow, key, trace);
                     key.truncate(start);
                     key.value(&http.method);
                     key.value(reporter(flow));
-                    observe(duration, l7, flow, key);
+                    observe(duration, l7, flow, key, trace);
                 } else {
                     key.value(reporter(flow));
-                    add(requests, flow, key);
+                    add_traced(requests, flow, key, trace);
                 }
             }
-            Series::HttpV2 { requests, duration } => {
+            Series::HttpV2 {
+                exemplars,
+                requests,
+                duration,
+            } => {
                 let Some((l7, http)) = http(flow) else { return };
                 if l7.kind != L7FlowType::RESPONSE || !passes() {
                     return;
                 }
+                let trace = l7.trace.filter(|_| *exemplars);
                 // The server is the source of a response; the client shall be.
                 contexts.write(flow, true, key);
                 let start = key.len();
@@ -158,11 +165,11 @@ impl Plugin {
                 key.value(&http.protocol);
                 key.number(http.code);
                 key.value(reporter(flow));
-                add(requests, flow, key);
+                add_traced(requests, flow, key, trace);
                 key.truncate(start);
                 key.value(&http.method);
                 key.value(reporter(flow));
-                observe(duration, l7, flow, key);
+                observe(duration, l7, flow, key, trace);
             }
             Series::Icmp(family) => {
                 let (family_name, text) = match flow.l4 {
@@ -208,7 +215,7 @@ impl Plugin {
                 add(requests, flow, key);
                 key.truncate(start);
                 key.value(reporter(flow));
-                observe(duration, l7, flow, key);
+                observe(duration, l7, flow, key, None);
             }
             Series::Policy(family) => {
                 let is_l7 = flow.event_type.kind == ACCESS_LOG;
@@ -259,16 +266,31 @@ impl Plugin {
 }
 
 fn add(family: &mut Family<Counter>, flow: &Flow, key: &Key) {
-    family.at(key.bytes(), flow.time_ns).0 += 1;
+    family.at(key.bytes(), flow.time_ns).add(1);
 }
 
-fn observe(family: &mut Family<Histogram>, l7: &Layer7, flow: &Flow, key: &Key) {
+/// Counts a message of a trace, if there is one.
+fn add_traced(family: &mut Family<Counter>, flow: &Flow, key: &Key, trace: Option<TraceParent>) {
+    family
+        .at(key.bytes(), flow.time_ns)
+        .add_traced(flow.time_ns, trace);
+}
+
+fn observe(
+    family: &mut Family<Histogram>,
+    l7: &Layer7,
+    flow: &Flow,
+    key: &Key,
+    trace: Option<TraceParent>,
+) {
     #[allow(
         clippy::cast_precision_loss,
         reason = "53 bits of nanoseconds are 104 days"
     )]
     let seconds = l7.latency_ns as f64 / 1e9;
-    family.at(key.bytes(), flow.time_ns).observe(seconds);
+    family
+        .at(key.bytes(), flow.time_ns)
+        .observe(seconds, flow.time_ns, trace);
 }
 
 fn drop_reason(reason: DropReason, key: &mut Key) {

@@ -38,11 +38,13 @@ pub(super) enum Series {
         flows: Family<Counter>,
     },
     Http {
+        exemplars: bool,
         requests: Family<Counter>,
         responses: Family<Counter>,
         duration: Family<Histogram>,
     },
     HttpV2 {
+        exemplars: bool,
         requests: Family<Counter>,
         duration: Family<Histogram>,
     },
@@ -93,6 +95,8 @@ impl Plugin {
                 .iter()
                 .find(|own| own.eq_ignore_ascii_case(&option.name))
             {
+                // As in Hubble, any other value leaves them out.
+                Some(&"exemplars") if option.values.first().is_none_or(|v| v != "true") => {}
                 Some(own) => given.push(*own),
                 None => {
                     return Err(OptionError::Unknown {
@@ -207,8 +211,12 @@ macro_rules! families {
                 requests,
                 responses,
                 duration,
+                ..
             } => ([Some(requests), Some(responses), None], Some(duration)),
-            Series::HttpV2 { requests, duration } | Series::Kafka { requests, duration } => {
+            Series::HttpV2 {
+                requests, duration, ..
+            }
+            | Series::Kafka { requests, duration } => {
                 ([Some(requests), None, None], Some(duration))
             }
         }
@@ -303,6 +311,7 @@ fn series(name: &str, options: &[&str], contexts: &Contexts, limit: usize) -> Se
             }
         }
         "http" => Series::Http {
+            exemplars: has("exemplars"),
             requests: counter(
                 metric::HTTP_REQUESTS,
                 "HTTP requests.",
@@ -325,6 +334,7 @@ fn series(name: &str, options: &[&str], contexts: &Contexts, limit: usize) -> Se
             ),
         },
         "httpV2" => Series::HttpV2 {
+            exemplars: has("exemplars"),
             requests: counter(
                 metric::HTTP_REQUESTS,
                 "HTTP requests.",

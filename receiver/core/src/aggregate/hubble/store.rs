@@ -9,11 +9,14 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use super::key;
+use crate::model::flow::TraceParent;
 use crate::model::metrics::{
-    AttributeValue, Attributes, Data, HistogramPoint, Metric, Number, NumberPoint, Temporality,
+    AttributeValue, Attributes, Data, Exemplar, HistogramPoint, Metric, Number, NumberPoint,
+    Temporality,
 };
 use crate::model::resource::Value;
 use crate::semconv::attribute;
+use crate::semconv::hubble::label::TRACE_ID;
 
 /// Bounds of all duration histograms: the defaults of the Prometheus client, which no plugin of Hubble changes.
 pub(super) const BOUNDS: &[f64] = &[
@@ -45,24 +48,83 @@ pub(super) struct Point {
     ended: bool,
 }
 
+/// The newest value of a series or bucket that belongs to a trace.
+#[derive(Clone, Copy, Debug)]
+struct Traced {
+    value: f64,
+    unix_ns: u64,
+    trace: TraceParent,
+}
+
+impl Traced {
+    fn exemplar(&self) -> Exemplar {
+        let label = Value::Text(self.trace.trace_id_text().to_string().into());
+        Exemplar {
+            // Hubble's own label; dashboards follow it.
+            attributes: vec![(TRACE_ID, AttributeValue::Value(label))],
+            unix_ns: self.unix_ns,
+            value: self.value,
+            trace_id: self.trace.trace_id,
+            span_id: self.trace.span_id,
+        }
+    }
+}
+
 /// A count of events.
 #[derive(Debug, Default)]
-pub(super) struct Counter(pub u64);
+pub(super) struct Counter {
+    count: u64,
+    traced: Option<Box<Traced>>,
+}
+
+impl Counter {
+    pub(super) fn add(&mut self, count: u64) {
+        self.count += count;
+    }
+
+    /// Counts one event, which belongs to a trace if there is one.
+    pub(super) fn add_traced(&mut self, unix_ns: u64, trace: Option<TraceParent>) {
+        self.count += 1;
+        if let Some(trace) = trace {
+            let newest = Traced {
+                value: 1.0,
+                unix_ns,
+                trace,
+            };
+            match &mut self.traced {
+                Some(traced) => **traced = newest,
+                None => self.traced = Some(Box::new(newest)),
+            }
+        }
+    }
+}
 
 /// Durations in seconds.
 #[derive(Debug, Default)]
 pub(super) struct Histogram {
     buckets: [u64; BOUNDS.len() + 1],
     sum: f64,
+    /// The newest of each bucket.
+    traced: Option<Box<[Option<Traced>; BOUNDS.len() + 1]>>,
 }
 
 impl Histogram {
-    pub(super) fn observe(&mut self, seconds: f64) {
+    /// Takes a duration, which belongs to a trace if there is one.
+    pub(super) fn observe(&mut self, seconds: f64, unix_ns: u64, trace: Option<TraceParent>) {
         let bucket = BOUNDS.partition_point(|bound| *bound < seconds);
         if let Some(count) = self.buckets.get_mut(bucket) {
             *count += 1;
         }
         self.sum += seconds;
+        if let Some(trace) = trace
+            && let Some(traced) = self.traced.get_or_insert_default().get_mut(bucket)
+        {
+            *traced = Some(Traced {
+                value: seconds,
+                unix_ns,
+                trace,
+            });
+        }
     }
 }
 
@@ -72,7 +134,12 @@ impl Aggregate for Counter {
             attributes: point.attributes,
             start_unix_ns: point.start_unix_ns,
             unix_ns: point.unix_ns,
-            value: Number::Int(i64::try_from(counter.0).unwrap_or(i64::MAX)),
+            value: Number::Int(i64::try_from(counter.count).unwrap_or(i64::MAX)),
+            exemplars: counter
+                .traced
+                .iter()
+                .map(|traced| traced.exemplar())
+                .collect(),
             no_recorded_value: point.ended,
         });
         Data::Sum {
@@ -91,6 +158,12 @@ impl Aggregate for Histogram {
             unix_ns: point.unix_ns,
             bucket_counts: histogram.buckets.to_vec(),
             sum: histogram.sum,
+            exemplars: histogram
+                .traced
+                .iter()
+                .flat_map(|traced| traced.iter().flatten())
+                .map(Traced::exemplar)
+                .collect(),
             no_recorded_value: point.ended,
         });
         Data::Histogram {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::flow::{
     Dns, DropReason, Endpoint, EventType, Http, Ip, IpVersion, Kafka, L4, L7FlowType, L7Record,
-    Labels, Layer7, Pod, SctpChunkType, TcpFlags, TrafficDirection, Verdict, Workload,
+    Labels, Layer7, Pod, SctpChunkType, TcpFlags, TraceParent, TrafficDirection, Verdict, Workload,
 };
 use crate::model::metrics::{AttributeValue, Attributes, Data, Number};
 use crate::model::resource::Value;

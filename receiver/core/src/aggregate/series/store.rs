@@ -224,6 +224,7 @@ impl Points {
                 start_unix_ns,
                 unix_ns,
                 value: Number::Int(if ends { 0 } else { *value }),
+                exemplars: Vec::new(),
                 no_recorded_value: ends,
             }),
             Value::Histogram { counts, sum } => self.histograms.push(HistogramPoint {
@@ -236,6 +237,7 @@ impl Points {
                     counts.clone()
                 },
                 sum: if ends { 0.0 } else { *sum },
+                exemplars: Vec::new(),
                 no_recorded_value: ends,
             }),
         }

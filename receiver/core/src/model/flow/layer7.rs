@@ -66,6 +66,39 @@ pub struct Question {
     pub one_at_a_time: bool,
 }
 
+impl Layer7 {
+    /// Bytes of memory that it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let pairs = |pairs: &[(Box<str>, Box<str>)]| -> usize {
+            let texts = pairs.iter().map(|(key, value)| key.len() + value.len());
+            size_of_val(pairs) + texts.sum::<usize>()
+        };
+        let record = match &self.record {
+            L7Record::None => 0,
+            L7Record::Dns(dns) => {
+                dns.query.len()
+                    + text_bytes(&dns.ips)
+                    + text_bytes(&dns.cnames)
+                    + dns.observation_source.len()
+                    + size_of_val(dns.qtypes.as_slice())
+                    + size_of_val(dns.rrtypes.as_slice())
+            }
+            L7Record::Http(http) => {
+                http.method.len() + http.url.len() + http.protocol.len() + pairs(&http.headers)
+            }
+            L7Record::Kafka(kafka) => kafka.api_key.len() + kafka.topic.len(),
+            L7Record::Generic(generic) => generic.protocol.len() + pairs(&generic.fields),
+        };
+        size_of::<Self>() + record + self.request_id.len()
+    }
+}
+
+/// Bytes of memory that a list of texts takes, about.
+pub(crate) fn text_bytes(texts: &[Box<str>]) -> usize {
+    size_of_val(texts) + texts.iter().map(|text| text.len()).sum::<usize>()
+}
+
 /// A W3C `traceparent`: trace and parent span are not zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TraceParent {

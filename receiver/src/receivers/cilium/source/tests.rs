@@ -199,6 +199,23 @@ fn what_nobody_takes_is_dropped_and_counted_within_the_bound() {
     }
     drop(source);
     assert!(bytes > WAITING_MAX / 2 && bytes < WAITING_MAX + READ_BYTES);
+    let loss = batches.take_loss().unwrap();
+    assert_eq!(loss.count, ledger.entry(Stage::Cilium).dropped_total());
+    assert!(loss.first_ns > 0 && loss.first_ns <= loss.last_ns);
+    assert_eq!(batches.take_loss(), None);
+}
+
+#[test]
+fn a_file_in_the_sockets_place_is_an_outage_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor1_2.sock");
+    let outage = || {
+        let error = UnixStream::connect(&path).unwrap_err();
+        Outage::of(&path, &Ended::Io(error))
+    };
+    assert_eq!(outage(), Outage::Absent);
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(outage(), Outage::Misplaced);
 }
 
 fn count(monitor: &mut Monitor, mut bytes: &[u8]) -> u64 {

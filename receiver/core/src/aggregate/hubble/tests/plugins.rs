@@ -249,3 +249,63 @@ fn flows_to_the_world_leave_out_replies_and_other_drops() {
         ]
     );
 }
+
+#[test]
+fn exemplars_are_the_newest_traces_of_a_series_and_of_each_bucket() {
+    let of_trace = |trace: u8, latency_ms: u64| {
+        let mut flow = http(L7FlowType::RESPONSE);
+        let l7 = flow.l7.as_mut().unwrap();
+        l7.latency_ns = latency_ms * 1_000_000;
+        l7.trace = (trace != 0).then_some(TraceParent {
+            trace_id: [trace; 16],
+            span_id: [9; 8],
+            flags: 1,
+        });
+        Flow {
+            time_ns: u64::from(trace),
+            ..flow
+        }
+    };
+    let flows = [(1, 3), (2, 4), (3, 2_000), (0, 1)].map(|(trace, ms)| of_trace(trace, ms));
+    let traces = |plugin: &str| -> Vec<Vec<(u8, f64)>> {
+        let mut metrics = metrics(&[plugin]);
+        for flow in &flows {
+            metrics.observe(flow, &Node::default());
+        }
+        let exported = metrics.export(&ResourceRef::default(), SECOND).unwrap();
+        let exemplars = exported
+            .metrics
+            .iter()
+            .flat_map(|metric| match &metric.data {
+                Data::Sum { points, .. } | Data::Gauge(points) => points
+                    .iter()
+                    .map(|point| &point.exemplars)
+                    .collect::<Vec<_>>(),
+                Data::Histogram { points, .. } => {
+                    points.iter().map(|point| &point.exemplars).collect()
+                }
+            });
+        exemplars
+            .map(|exemplars| {
+                for exemplar in exemplars {
+                    let trace = format!("{:02x}", exemplar.trace_id[0]).repeat(16);
+                    assert_eq!(labels(&exemplar.attributes), format!("traceID={trace}"));
+                    assert_eq!(exemplar.unix_ns, u64::from(exemplar.trace_id[0]));
+                }
+                exemplars.iter().map(|e| (e.trace_id[0], e.value)).collect()
+            })
+            .collect()
+    };
+    for plugin in ["httpV2", "http"] {
+        let with = traces(&format!("{plugin}:exemplars=true;sourceContext=ip"));
+        assert_eq!(
+            with,
+            [vec![(3, 1.0)], vec![(2, 0.004), (3, 2.0)]],
+            "{plugin}"
+        );
+    }
+    // As in Hubble, anything else than `true` leaves them out.
+    for without in ["httpV2", "httpV2:exemplars", "httpV2:exemplars=false"] {
+        assert!(traces(without).iter().all(Vec::is_empty), "{without}");
+    }
+}
