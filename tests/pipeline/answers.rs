@@ -68,7 +68,7 @@ async fn a_permanent_code_is_not_sent_again_and_its_items_are_counted() {
         let refused = running.exporter.status()[0].refused.clone().unwrap();
         assert_eq!(
             (refused.signal, refused.message.as_str()),
-            (Signal::Logs, "no never"),
+            (Signal::Logs, "no\nnever"),
             "{code:?}"
         );
         // The next one is taken: a refusal says nothing about others.
