@@ -11,7 +11,7 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -115,8 +115,16 @@ pub struct Console {
     /// Since the last header; `None`: there was none yet.
     lines_since_header: Option<usize>,
     shown: u64,
-    /// Bytes that the output took.
-    written: Arc<AtomicU64>,
+    progress: Arc<Progress>,
+}
+
+/// Whether the output moves, as another thread sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Bytes that it took.
+    pub(crate) written: AtomicU64,
+    /// It has been given bytes that it has not taken yet. What is made ready for it meanwhile is no matter of the output.
+    pub(crate) is_awaited: AtomicBool,
 }
 
 impl Console {
@@ -134,7 +142,7 @@ impl Console {
             widths: WIDTHS,
             lines_since_header: None,
             shown: 0,
-            written: Arc::default(),
+            progress: Arc::default(),
         }
     }
 
@@ -209,10 +217,10 @@ impl Console {
         self.shown
     }
 
-    /// Bytes that the output has taken: whether it moves can be seen from another thread.
+    /// Whether the output moves, for another thread.
     #[must_use]
-    pub fn written(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.written)
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// The last line, for people: `214 records shown, 0 lost`. Nothing if no line was shown.
@@ -250,11 +258,15 @@ impl Console {
     }
 
     fn write_all(&mut self, text: &[u8]) -> io::Result<()> {
-        for part in text.chunks(WRITE_BYTES) {
+        self.progress.is_awaited.store(true, Relaxed);
+        let written = text.chunks(WRITE_BYTES).try_for_each(|part| {
             self.output.write_all(part)?;
-            self.written.fetch_add(part.len() as u64, Relaxed);
-        }
-        self.output.flush()
+            self.progress.written.fetch_add(part.len() as u64, Relaxed);
+            Ok(())
+        });
+        let written = written.and_then(|()| self.output.flush());
+        self.progress.is_awaited.store(false, Relaxed);
+        written
     }
 
     fn header(&self, text: &mut String) {

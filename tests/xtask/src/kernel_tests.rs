@@ -20,11 +20,16 @@ pub(crate) fn arguments() -> Result<Vec<String>> {
 
 /// The first argument of each call of `function` in the kernel tests, where it is a string.
 fn names(function: &str) -> Result<Vec<String>> {
-    let folder = cache::root().join("tests/kernel");
     let mut names = Vec::new();
-    let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-    for entry in entries {
-        let path = entry?.path();
+    let mut left = vec![cache::root().join("tests/kernel")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).with_context(|| path.display().to_string())?;
+            for entry in entries {
+                left.push(entry?.path());
+            }
+            continue;
+        }
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         for call in text.split(function).skip(1) {
             let name = call.trim_start().strip_prefix('"');

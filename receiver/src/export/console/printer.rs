@@ -4,14 +4,14 @@
 //! in the last line. For a file or a pipe, whose reader wants all of it, whoever prints waits as long as the output moves.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::request::Request;
 
-use crate::export::console::{Console, ConsoleError, Line};
+use crate::export::console::{Console, ConsoleError, Line, Progress};
 use crate::serve::health::Pulse;
 
 /// Bytes that wait for the writer, about; one hand-over that is larger alone is taken.
@@ -66,8 +66,7 @@ struct Shared {
     /// There is more room, or nobody writes any more.
     room: Condvar,
     policy: OverflowPolicy,
-    /// Bytes that the output took.
-    written: Arc<AtomicU64>,
+    output: Arc<Progress>,
     ledger: Arc<Ledger>,
 }
 
@@ -164,7 +163,8 @@ impl Wait {
     /// How long to wait before looking again; none: not any longer.
     fn next(&mut self, shared: &Shared, state: &mut State) -> Option<Duration> {
         let now = Instant::now();
-        let written = shared.written.load(Relaxed);
+        let written = shared.output.written.load(Relaxed);
+        let is_awaited = shared.output.is_awaited.load(Relaxed);
         let given_up = state.patience_ends.is_some_and(|end| now >= end);
         match shared.policy {
             OverflowPolicy::Drop => None,
@@ -172,7 +172,7 @@ impl Wait {
             OverflowPolicy::WaitWhileMoving(_) if given_up => None,
             OverflowPolicy::WaitWhileMoving(patience) => {
                 let (at, since) = *self.moved.get_or_insert((written, now));
-                if at != written {
+                if at != written || !is_awaited {
                     self.moved = Some((written, now));
                 } else if state.stalled_at == Some(written)
                     || now.saturating_duration_since(since) >= patience
@@ -217,7 +217,7 @@ impl Printing {
             to_do: Condvar::new(),
             room: Condvar::new(),
             policy,
-            written: console.written(),
+            output: console.progress(),
             ledger,
         });
         let writer = Arc::clone(&shared);

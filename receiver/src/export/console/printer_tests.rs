@@ -199,6 +199,22 @@ fn a_pipe_that_does_not_move_is_waited_for_once_and_again_when_it_moves() {
 }
 
 #[test]
+fn only_an_output_that_has_something_to_take_can_stall() {
+    let stalled = Stalled::start(OverflowPolicy::WaitWhileMoving(Duration::ZERO));
+    let shared = Arc::clone(&stalled.printing.0);
+    let next = || Wait::default().next(&shared, &mut shared.lock());
+    // As while lines are made ready, however long that takes.
+    assert!(next().is_some());
+    stalled.printing.printer().lines(vec![line("x")]).unwrap();
+    while !shared.output.is_awaited.load(Relaxed) {
+        std::thread::yield_now();
+    }
+    assert!(next().is_none());
+    stalled.open();
+    stalled.printing.finish(Some(LONG)).unwrap();
+}
+
+#[test]
 fn at_the_end_nobody_waits_beyond_the_time_allowed() {
     let stalled = Stalled::start(OverflowPolicy::WaitWhileMoving(Duration::MAX));
     stalled.printing.end_within(Duration::ZERO);
