@@ -228,13 +228,11 @@ fn a_key_that_is_not_the_certificates_is_named_before_anything_listens() -> Resu
 }
 
 #[tokio::test]
-async fn a_hang_up_signal_ends_nothing() -> Result<()> {
+async fn a_hang_up_signal_reloads_and_ends_nothing() -> Result<()> {
     let mut running = Running::start("", "", &[])?;
-    let pid =
-        rustix::process::Pid::from_raw(i32::try_from(running.agent.pid())?).context("a pid")?;
-    for _ in 0..2 {
-        rustix::process::kill_process(pid, rustix::process::Signal::HUP)?;
-        running.agent.says("SIGHUP")?;
+    for generation in 2..4 {
+        running.agent.hang_up()?;
+        running.agent.says(&format!("generation={generation}"))?;
     }
     let endpoint = format!("unix://{}", running.place.api().display());
     let mut client = ObserverClient::connect(endpoint).await?;
