@@ -3,12 +3,12 @@
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{clock, local_socket, process, signals, system};
+pub(crate) use linux::{clock, files, local_socket, process, signals, system};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
-pub(crate) use windows::{clock, local_socket, process, signals, system};
+pub(crate) use windows::{clock, files, local_socket, process, signals, system};
 
 /// What the program is asked for from outside.
 #[cfg_attr(windows, expect(dead_code, reason = "nothing asks for a reload there"))]

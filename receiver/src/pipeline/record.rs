@@ -1,8 +1,7 @@
 //! `netflume record`: the bytes of the sources into a file, as they were read, until a signal ends it.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,14 +17,11 @@ use super::running::{drive, open};
 use super::{print_line, runtime};
 use crate::cli::{self, RecordOptions};
 use crate::config::Config;
-use crate::platform::Asked;
 use crate::platform::signals::Signals;
+use crate::platform::{Asked, files};
 use crate::receivers::{Change, Engine, EngineError, Receiver, SourceContext};
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
-
-/// Read and written by its owner.
-const PRIVATE: u32 = 0o600;
 
 /// The file, shared by the drivers: what an engine is to them.
 #[derive(Clone)]
@@ -39,7 +35,7 @@ struct Inner {
 
 impl Recording {
     fn create(path: &Path) -> io::Result<Self> {
-        let writer = Writer::new(BufWriter::new(create_private(path)?))?;
+        let writer = Writer::new(BufWriter::new(files::create_private(path)?))?;
         Ok(Self(Arc::new(Mutex::new(Inner {
             writer,
             batches: 0,
@@ -50,21 +46,6 @@ impl Recording {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// An empty file for its owner alone: raw packets, requests and passwords go into it.
-fn create_private(path: &Path) -> io::Result<File> {
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(PRIVATE)
-        .open(path)?;
-    // The mode above is of a new file; one that was there before keeps its own. (Pipes and terminals are not ours to change.)
-    if file.metadata()?.is_file() {
-        file.set_permissions(Permissions::from_mode(PRIVATE))?;
-    }
-    Ok(file)
 }
 
 impl Engine for Recording {
@@ -140,23 +121,4 @@ pub fn record(
         ));
         Ok(ExitCode::SUCCESS)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_recording_is_for_its_owner_alone_even_where_a_file_was_before() {
-        let folder = tempfile::tempdir().unwrap();
-        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        let new = folder.path().join("new");
-        create_private(&new).unwrap();
-        assert_eq!(mode(&new), PRIVATE);
-        let open = folder.path().join("open");
-        std::fs::write(&open, "old").unwrap();
-        std::fs::set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
-        create_private(&open).unwrap();
-        assert_eq!((mode(&open), open.metadata().unwrap().len()), (PRIVATE, 0));
-    }
 }

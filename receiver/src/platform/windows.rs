@@ -1,6 +1,7 @@
 //! Windows 10, Windows Server 2016 and later.
 
 pub(crate) mod clock;
+pub(crate) mod files;
 pub(crate) mod local_socket;
 pub(crate) mod process;
 pub(crate) mod signals;
