@@ -32,6 +32,7 @@ use netflume_core::aggregate::netflow::{FlowTable, Options};
 use netflume_core::decode::kernel::decode;
 use netflume_core::model::batch::Batch;
 use netflume_core::model::netflow::Identity;
+use netflume_tests::namespace::loopback_up;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -476,23 +477,4 @@ fn raise_descriptor_limit() {
         },
     )
     .unwrap();
-}
-
-fn loopback_up() {
-    use std::os::fd::AsRawFd;
-    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // SAFETY: all of a `ifreq` may be zero.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l'.cast_signed();
-    request.ifr_name[1] = b'o'.cast_signed();
-    request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap();
-    // SAFETY: the request is a valid `ifreq`. The number's type differs between the C libraries.
-    let result = unsafe {
-        libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCSIFFLAGS as _,
-            &raw mut request,
-        )
-    };
-    assert_eq!(result, 0);
 }

@@ -26,7 +26,11 @@ pub fn in_new_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn loopback_up() {
+/// Switches on the loopback interface of the thread's network namespace, which a new one has off.
+///
+/// # Panics
+/// Without the right to.
+pub fn loopback_up() {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     // SAFETY: all of a `ifreq` may be zero.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
