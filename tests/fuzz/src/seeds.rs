@@ -7,7 +7,7 @@ use std::path::Path;
 use netflume::config::{Config, print};
 use netflume_core::decode::cilium::agent::Notification;
 use netflume_core::decode::cilium::{self, Definitions, Event, Monitor, Options, Payload};
-use netflume_core::enrich::cilium::answer::Answer;
+use netflume_core::enrich::cilium::answer::{Answer, LISTS};
 use netflume_core::model::flow::message_type;
 use netflume_ebpf::{ConnectionRecord, Header, ListenerRecord, kind, phase, transport};
 use zerocopy::IntoBytes;
@@ -110,15 +110,6 @@ fn agent_notifications() -> io::Result<Vec<Vec<u8>>> {
 /// As they stand in a recording.
 fn api_answers() -> io::Result<Vec<Vec<u8>>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/cilium/1.19.4/api");
-    let paths = [
-        "healthz",
-        "endpoint",
-        "identity",
-        "ip",
-        "service",
-        "cgroup-dump-metadata",
-        "fqdn/cache",
-    ];
     let answer = |path: &str| {
         let body = fs::read(folder.join(format!("{}.json", path.replace('/', "-"))))?;
         let answer = Answer {
@@ -128,7 +119,7 @@ fn api_answers() -> io::Result<Vec<Vec<u8>>> {
         };
         Ok(answer.to_bytes())
     };
-    paths.into_iter().map(answer).collect()
+    LISTS.into_iter().map(answer).collect()
 }
 
 fn configurations() -> Vec<Vec<u8>> {

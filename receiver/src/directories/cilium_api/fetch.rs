@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netflume_core::enrich::cilium::answer::{Answer, Change, Content, LINKS};
+use netflume_core::enrich::cilium::answer::{Answer, Change, Content, LINKS, LISTS};
 use netflume_core::enrich::cilium::update::Refresh;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,16 +23,6 @@ use crate::platform::clock;
 
 /// Where our own interfaces are listed.
 const LINKS_FOLDER: &str = "/sys/class/net";
-/// The lists, in the order in which they are applied.
-const LISTS: [&str; 7] = [
-    "healthz",
-    "endpoint",
-    "identity",
-    "ip",
-    "service",
-    "cgroup-dump-metadata",
-    "fqdn/cache",
-];
 /// Questions that wait to be asked.
 const QUESTIONS_MAX: usize = 1024;
 /// Rounds of answers that wait to be taken.

@@ -17,6 +17,17 @@ use super::{Directory, Table};
 /// The path that stands for our own interfaces, which are no answer of the agent: `[[2, "eth0"], …]`.
 pub const LINKS: &str = "links";
 
+/// The paths under `/v1/` of the agent's lists, in the order in which they are applied.
+pub const LISTS: [&str; 7] = [
+    "healthz",
+    "endpoint",
+    "identity",
+    "ip",
+    "service",
+    "cgroup-dump-metadata",
+    "fqdn/cache",
+];
+
 /// An answer, or what is kept with the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
