@@ -125,29 +125,19 @@ impl Services {
     /// Starts the server of an extension, or ends it, as the configuration has it.
     async fn serve(&mut self, config: &Config, key: &'static str) -> Result<(), ServeError> {
         self.servers.remove(key);
-        let extensions = &config.extensions;
-        let (endpoint, handler): (_, Arc<dyn Handler>) = match (key, extensions) {
-            (
-                HEALTH,
-                Extensions {
-                    health: Some(health),
-                    ..
-                },
-            ) => (
-                &health.endpoint,
-                Arc::new(HealthHandler(Arc::clone(&self.health))),
-            ),
-            (
-                PROMETHEUS,
-                Extensions {
-                    prometheus: Some(prometheus),
-                    ..
-                },
-            ) => (
-                &prometheus.endpoint,
-                Arc::new(MetricsHandler(Arc::clone(&self.registry))),
-            ),
-            _ => return Ok(()),
+        let Extensions {
+            health, prometheus, ..
+        } = &config.extensions;
+        let health = health.as_ref().filter(|_| key == HEALTH);
+        let prometheus = prometheus.as_ref().filter(|_| key == PROMETHEUS);
+        let (endpoint, handler): (_, Arc<dyn Handler>) = if let Some(extension) = health {
+            let handler = HealthHandler(Arc::clone(&self.health));
+            (&extension.endpoint, Arc::new(handler))
+        } else if let Some(extension) = prometheus {
+            let handler = MetricsHandler(Arc::clone(&self.registry));
+            (&extension.endpoint, Arc::new(handler))
+        } else {
+            return Ok(());
         };
         let server = Server::start(key, endpoint, handler).await?;
         self.servers.insert(key, server);
