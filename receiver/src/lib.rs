@@ -22,3 +22,5 @@ pub mod proto;
 pub mod receivers;
 pub mod serve;
 pub mod telemetry;
+#[cfg(test)]
+mod written;

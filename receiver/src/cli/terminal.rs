@@ -82,31 +82,16 @@ fn coloured(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use netflume_core::model::printable::is_printable;
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Shared {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::written::Written;
 
     #[test]
     fn an_event_is_one_line_without_sequences_of_its_values() {
         for colour in [false, true] {
-            let written = Shared::default();
+            let written = Written::default();
             let shared = written.clone();
             let layer = tracing_subscriber::fmt::layer()
                 .with_writer(move || Line {
@@ -119,7 +104,7 @@ mod tests {
                 let hostile = "a\nWARN forged\r\x1b[31m\x1b]0;title\x07\u{9b}2J\u{202e}";
                 tracing::warn!(name = hostile, shown = %hostile, debug = ?hostile, "text {hostile}");
             });
-            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            let text = written.text();
             let (line, rest) = text.split_once('\n').unwrap();
             assert_eq!(rest, "", "one line");
             let plain = line.replacen("\x1b[33mWARN\x1b[0m", "WARN", 1);

@@ -1,31 +1,11 @@
 //! What a person sees.
 
 use std::slice;
-use std::sync::Mutex;
 
 use super::*;
+use crate::written::Written;
 use netflume_core::model::netflow::{ConnectError, Direction, Process, Role, Transport};
 use netflume_core::model::printable::is_printable;
-
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
 
 struct Broken(io::ErrorKind);
 
@@ -74,8 +54,8 @@ fn record(name: &str, pid: u32, local: &str, peer: &str) -> NetflowRecord {
     }
 }
 
-fn console(options: ConsoleOptions) -> (Console, Shared, Arc<Ledger>) {
-    let (output, ledger) = (Shared::default(), Arc::new(Ledger::default()));
+fn console(options: ConsoleOptions) -> (Console, Written, Arc<Ledger>) {
+    let (output, ledger) = (Written::default(), Arc::new(Ledger::default()));
     let console = Console::new(Box::new(output.clone()), options, ledger.clone());
     (console, output, ledger)
 }
@@ -230,7 +210,7 @@ fn no_text_of_others_moves_the_cursor_or_begins_a_line() {
         notes: hostile.to_owned(),
         ..Line::default()
     };
-    let out = Shared::default();
+    let out = Written::default();
     let mut console = Console::new(
         Box::new(out.clone()),
         ConsoleOptions::default(),

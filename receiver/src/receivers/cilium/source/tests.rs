@@ -26,6 +26,38 @@ fn payloads(batches: &Batches, monitor: &mut Monitor, count: usize) -> Vec<Vec<u
     found
 }
 
+/// A source whose agent is the listener.
+struct Started {
+    listener: UnixListener,
+    ledger: Arc<Ledger>,
+    source: CiliumSource,
+    batches: Batches,
+    /// Of the socket.
+    _folder: tempfile::TempDir,
+}
+
+impl Started {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("monitor1_2.sock");
+        let ledger = Arc::new(Ledger::default());
+        let listener = UnixListener::bind(&path).unwrap();
+        let (source, batches) =
+            CiliumSource::start(path, Arc::clone(&ledger), Arc::default()).unwrap();
+        Self {
+            listener,
+            ledger,
+            source,
+            batches,
+            _folder: folder,
+        }
+    }
+
+    fn agent(&self) -> UnixStream {
+        self.listener.accept().unwrap().0
+    }
+}
+
 fn expected() -> Vec<Vec<u8>> {
     let (mut monitor, mut rest, mut all) = (Monitor::default(), STREAM, Vec::new());
     while !rest.is_empty() {
@@ -94,12 +126,14 @@ fn messages() -> Vec<Vec<u8>> {
 
 #[test]
 fn a_message_that_makes_no_sense_takes_no_other_with_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("monitor1_2.sock");
-    let ledger = Arc::new(Ledger::default());
-    let listener = UnixListener::bind(&path).unwrap();
-    let (source, batches) = CiliumSource::start(path, Arc::clone(&ledger), Arc::default()).unwrap();
-    let (mut agent, _) = listener.accept().unwrap();
+    let started = Started::new();
+    let mut agent = started.agent();
+    let Started {
+        ledger,
+        source,
+        batches,
+        ..
+    } = started;
     // Instead of its end, a field that it does not have.
     let mut messages = messages();
     let expected = expected();
@@ -121,21 +155,16 @@ fn a_message_that_makes_no_sense_takes_no_other_with_it() {
 
 #[test]
 fn what_was_read_behind_a_stream_that_broke_is_counted() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("monitor1_2.sock");
-    let ledger = Arc::new(Ledger::default());
-    let listener = UnixListener::bind(&path).unwrap();
-    let (_source, _batches) =
-        CiliumSource::start(path, Arc::clone(&ledger), Arc::default()).unwrap();
+    let started = Started::new();
     let values = STREAM.get(definitions()..).unwrap();
-    let (mut agent, _) = listener.accept().unwrap();
+    let mut agent = started.agent();
     // Values of a type that was never defined, the last one not complete, in one read.
     let ten = &messages()[messages().len() - expected().len()..][..10];
     let sent = [&ten.concat()[..], &values[..3]].concat();
     agent.write_all(&sent).unwrap();
     // It comes back when it is done with this connection.
-    let _again = listener.accept().unwrap();
-    let entry = ledger.entry(Stage::Cilium);
+    let _again = started.agent();
+    let entry = started.ledger.entry(Stage::Cilium);
     assert_eq!(entry.bytes, sent.len() as u64);
     assert_eq!(
         (entry.received, entry.dropped),
@@ -145,31 +174,29 @@ fn what_was_read_behind_a_stream_that_broke_is_counted() {
 
 #[test]
 fn a_message_that_frames_well_but_is_none_of_gob_ends_the_connection() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("monitor1_2.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    let (_source, batches) = CiliumSource::start(path, Arc::default(), Arc::default()).unwrap();
+    let started = Started::new();
     for _ in 0..2 {
-        let (mut agent, _) = listener.accept().unwrap();
-        agent.write_all(&[0x03; 400]).unwrap();
+        started.agent().write_all(&[0x03; 400]).unwrap();
     }
-    let (mut agent, _) = listener.accept().unwrap();
+    let mut agent = started.agent();
     agent.write_all(STREAM).unwrap();
     let expected = expected();
     assert_eq!(
-        payloads(&batches, &mut Monitor::default(), expected.len()),
+        payloads(&started.batches, &mut Monitor::default(), expected.len()),
         expected
     );
 }
 
 #[test]
 fn what_nobody_takes_is_dropped_and_counted_within_the_bound() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("monitor1_2.sock");
-    let ledger = Arc::new(Ledger::default());
-    let listener = UnixListener::bind(&path).unwrap();
-    let (source, batches) = CiliumSource::start(path, Arc::clone(&ledger), Arc::default()).unwrap();
-    let (mut agent, _) = listener.accept().unwrap();
+    let started = Started::new();
+    let mut agent = started.agent();
+    let Started {
+        ledger,
+        source,
+        batches,
+        ..
+    } = started;
     let values = STREAM.get(definitions()..).unwrap();
     agent.write_all(STREAM).unwrap();
     let mut sent = 1;
