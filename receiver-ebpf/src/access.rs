@@ -285,7 +285,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 #[inline(always)]
 pub fn current_owner(owner: &mut OwnerRecord) {
     if Ptr::current_task().read::<u32>(offset!(task_flags)) & PF_KTHREAD != 0 {
-        *owner = OwnerRecord::NOBODY;
+        *owner = OwnerRecord::NONE;
         return;
     }
     let ids = aya_ebpf::helpers::bpf_get_current_pid_tgid();

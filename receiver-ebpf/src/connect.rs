@@ -1,7 +1,7 @@
 //! Connects that find no way: no route, a prohibited or blackholed one. They never change the socket's state, so `tcp` does not see
 //! them.
 //!
-//! Where the kernel offers `fexit`, its own connect functions tell what came of every attempt, whoever made it: a system call, `io_uring`,
+//! Where the kernel offers `fexit`, its own connect functions report what came of every attempt, whatever made it: a system call, `io_uring`,
 //! data with `MSG_FASTOPEN`, the kernel itself. Elsewhere a cgroup hook sees each attempt begin. One that went on to SYN_SENT found its
 //! way; one whose socket is destroyed, tries again, or is found idle by a pass did not, and user space asks the routes why.
 
@@ -82,12 +82,12 @@ pub fn tcp_v6_connect(ctx: FExitContext) -> i32 {
 /// The kernel's own connect function ended with an error.
 #[inline(always)]
 fn returned(sk: Ptr, peer: &Peer, result: i32) {
-    // Once a SYN was sent, the change of the socket's state tells.
+    // Once a SYN was sent, the change of the socket's state reports it.
     if sk.read::<u32>(offset!(tcp_segs_out)) != 0 || !scope::contains(sk) || !is_watched(peer) {
         return;
     }
     let mut attempt = Attempt {
-        owner: OwnerRecord::NOBODY,
+        owner: OwnerRecord::NONE,
         boot_ns: boot_ns(),
         peer: *peer,
     };
@@ -142,7 +142,7 @@ fn begin(ctx: &SockAddrContext, peer: &Peer) {
     }
     failed(sk);
     let mut attempt = Attempt {
-        owner: OwnerRecord::NOBODY,
+        owner: OwnerRecord::NONE,
         boot_ns: boot_ns(),
         peer: *peer,
     };
@@ -167,7 +167,7 @@ pub fn found_way(sk: Known) {
     }
 }
 
-/// If the socket tried and did not get on, that is told.
+/// If the socket tried and did not get on, that is reported.
 #[inline(always)]
 fn failed(sk: Known) {
     if let Some(value) = ATTEMPTS.get_ptr_mut(sk.address()) {

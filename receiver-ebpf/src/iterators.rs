@@ -2,7 +2,7 @@
 //! the connections that are remembered, for those that no descriptor leads to (held by `io_uring`, by the kernel, on their way between
 //! processes, subflows of Multipath TCP). Or, where that cannot be, over the TCP sockets of one network namespace.
 //!
-//! Runs when user space reads the iterator. A socket that several descriptors share is told once a pass; one that no process has
+//! Runs when user space reads the iterator. A socket that several descriptors share is reported once a pass; one that no process has
 //! (still in the accept queue, or closed and lingering) is left to the state changes.
 
 use netflume_ebpf::{ABSENT, Control, ListenerRecord, OwnerRecord, role};
@@ -83,7 +83,7 @@ fn tcp_sockets(ctx: *mut TcpContext) -> i32 {
     0
 }
 
-/// One remembered connection: told if nothing else told it in this pass, and a process or the kernel still has it.
+/// One remembered connection: reported if nothing else reported it in this pass, and a process or the kernel still has it.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
 fn remembered(ctx: *mut EntryContext) -> i32 {
@@ -124,7 +124,7 @@ fn remembered(ctx: *mut EntryContext) -> i32 {
 /// A later subflow of Multipath TCP has the owner of the first; of other sockets only the creator is known.
 #[inline(always)]
 fn inherit(sk: Ptr, known: Shared<Connection>) {
-    let mut owner = OwnerRecord::NOBODY;
+    let mut owner = OwnerRecord::NONE;
     socket::creator(sk, &mut owner);
     let whole = mptcp::whole(sk);
     if !whole.is_null()
@@ -196,7 +196,7 @@ fn visit(step: &Step, sk: impl Fields, control: Shared<Control>) {
     }
 }
 
-/// The connection is of the process that was found with it: nobody else is known to hold it, or its own name has changed (execve).
+/// The connection is of the process that was found with it: no other is known to hold it, or its own name has changed (execve).
 ///
 /// A pass comes to processes in the order of their numbers. So an owner with a smaller number that was not seen in this pass has it no
 /// more, and one with a larger number if it was not seen in the pass before either.

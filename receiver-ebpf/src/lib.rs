@@ -66,7 +66,7 @@ pub mod role {
 /// Value of [`ConnectionRecord::error`]: the connect found no way, and the programs do not know why. User space puts the errno there.
 pub const NO_WAY: u16 = u16::MAX;
 
-/// Values of [`Control::connects`]: what tells of connects that find no way.
+/// Values of [`Control::connects`]: what reports connects that find no way.
 pub mod connects {
     /// Nothing.
     pub const NONE: u32 = 0;
@@ -102,7 +102,7 @@ pub struct OwnerRecord {
 
 impl OwnerRecord {
     /// Nothing known.
-    pub const NOBODY: Self = Self {
+    pub const NONE: Self = Self {
         pid: 0,
         uid: 0,
         cgroup_id: 0,
@@ -231,7 +231,7 @@ pub struct UdpKey {
 }
 
 impl UdpKey {
-    /// The bit of `process` that tells which interval the entry belongs to.
+    /// The bit of `process` for the interval that the entry belongs to.
     pub const EPOCH_SHIFT: u32 = 31;
 
     /// The interval's number modulo two.
@@ -280,7 +280,7 @@ pub struct UdpFlow {
     pub first_boot_ns: u64,
     /// Memory order, v4-mapped for IPv4; unspecified where the socket is not bound to one address.
     pub local_address: [u64; 2],
-    /// Memory order, v4-mapped for IPv4; zero where no call told it.
+    /// Memory order, v4-mapped for IPv4; zero where no call named it.
     pub peer_address: [u64; 2],
     /// Bytes that send calls took.
     pub bytes_sent: u64,
@@ -292,7 +292,7 @@ pub struct UdpFlow {
     pub packets_received: u64,
     /// Host byte order.
     pub local_port: u16,
-    /// Host byte order; zero where no call told it, and where the server's clients are merged.
+    /// Host byte order; zero where no call named it, and where the server's clients are merged.
     pub peer_port: u16,
     /// Inode of the network namespace.
     pub netns: u32,

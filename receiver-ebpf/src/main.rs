@@ -7,7 +7,7 @@
 //! | [`iterators`] | `iter/task_file` and `iter/bpf_map_elem`, else `iter/tcp` | one record for each open connection, when user space asks |
 //! | [`udp`] | `fexit/udp_sendmsg` …, or `tp_btf/sock_send_length` … | bytes and datagrams of each socket and peer |
 //!
-//! [`scope`] says which sockets are watched, [`own`] which are ours, [`sequence`] and [`socket`] what a socket tells, [`mptcp`] what belongs together; [`access`] alone touches kernel memory, [`shared`] map values. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
+//! [`scope`] decides which sockets are watched, [`own`] which are ours, [`sequence`] and [`socket`] what is read of a socket, [`mptcp`] what belongs together; [`access`] alone touches kernel memory, [`shared`] map values. Plain, fully initialised values only: the verifiers of 5.10 and 6.1 refuse to read
 //! padding that was never written, so no `Option` and no enum with payload crosses the stack here.
 
 #![no_std]

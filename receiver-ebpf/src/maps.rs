@@ -34,7 +34,7 @@ pub struct Connection {
 impl Connection {
     /// Nothing known.
     pub const EMPTY: Self = Self {
-        owner: OwnerRecord::NOBODY,
+        owner: OwnerRecord::NONE,
         opened_boot_ns: 0,
         pass: 0,
         role: 0,

@@ -58,7 +58,7 @@ pub fn came_from_listener(sk: impl Fields) -> bool {
     sk.get::<u32>(offset!(sock_max_ack_backlog)) != 0
 }
 
-/// Which end of an open connection the process is, when nobody saw it being opened.
+/// Which end of an open connection the process is, when it was opened unseen.
 #[inline(always)]
 pub fn role_of(sk: impl Fields) -> u8 {
     if came_from_listener(sk) {

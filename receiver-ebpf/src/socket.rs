@@ -1,4 +1,4 @@
-//! What a TCP socket says of itself: its ends, its counters, its creator.
+//! What is read of a TCP socket: its ends, its counters, its creator.
 
 use netflume_ebpf::{
     ABSENT, ConnectionRecord, Header, ListenerRecord, OwnerRecord, kind, phase, transport,
@@ -27,7 +27,7 @@ pub fn network_namespace(sk: impl Fields) -> u32 {
     sk.pointer(offset!(sock_net)).get(offset!(net_inum))
 }
 
-/// A listening socket as it is told; the owner and its credentials are the caller's.
+/// A listening socket as it is reported; the owner and its credentials are the caller's.
 #[inline(always)]
 pub fn listener(sk: impl Fields, record: &mut ListenerRecord, listening: bool) {
     record.header = header::<ListenerRecord>(kind::LISTENER);
@@ -49,7 +49,7 @@ pub fn listener(sk: impl Fields, record: &mut ListenerRecord, listening: bool) {
 }
 
 /// A number for the credentials that a file of the socket was opened with: those of the process that accepted it. Each process has
-/// its own from its birth (`copy_creds`, kernel/cred.c). Zero where nobody accepted it.
+/// its own from its birth (`copy_creds`, kernel/cred.c). Zero where it was not accepted.
 #[inline(always)]
 pub fn acceptor(sk: impl Fields) -> u32 {
     let socket = sk.pointer(offset!(sock_socket));
@@ -66,7 +66,7 @@ pub fn acceptor(sk: impl Fields) -> u32 {
 /// The number for the credentials that the pointer at `offset` of a structure points to; never zero.
 #[inline(always)]
 pub fn credentials(of: Ptr, offset: u32) -> u32 {
-    // By the helper, which gives a number: the verifier lets nobody calculate with a pointer that it knows.
+    // By the helper, which gives a number: the verifier refuses to calculate with a pointer that it knows.
     (of.read::<u64>(offset) >> 4) as u32 | 1
 }
 

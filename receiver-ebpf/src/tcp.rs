@@ -157,7 +157,7 @@ fn opened(connection: Shared<Connection>) {
 #[inline(always)]
 fn closed_by_current(connection: Shared<Connection>) {
     if field!(connection.owner.pid).get() == 0 {
-        let mut owner = OwnerRecord::NOBODY;
+        let mut owner = OwnerRecord::NONE;
         current_owner(&mut owner);
         field!(connection.owner).store(&owner);
         maps::exclude(connection, own::is_own(owner.pid));
@@ -191,7 +191,7 @@ fn closed(sk: Known, old: u32) {
     let _ = CONNECTIONS.remove(sk.address());
 }
 
-/// Whether its end is told. What ends in SYN_RECV was mostly never a connection: the kernel made a socket for it and threw it away.
+/// Whether its end is reported. What ends in SYN_RECV was mostly never a connection: the kernel made a socket for it and threw it away.
 /// Unless data came with the SYN, or a process has it, or it connected itself.
 #[inline(always)]
 fn is_told(sk: Known, old: u32, connection: &Connection) -> bool {
@@ -249,7 +249,7 @@ fn reason(sk: Known) -> u16 {
         // Not even a SYN was sent: there was no free port.
         return EADDRNOTAVAIL;
     }
-    // The process gave up first. What the network had said until then is the better reason, if it said anything.
+    // The process gave up first. An error of the network until then is the better reason, if there was one.
     let soft: u32 = sk.get(offset!(sock_err_soft));
     if soft == 0 { ECANCELED } else { soft as u16 }
 }

@@ -92,7 +92,7 @@ pub fn udpv6_sendmsg(ctx: FExitContext) -> i32 {
     let sk = Ptr::new(ctx.arg(0));
     let message = Ptr::new(ctx.arg(1));
     // A message for an IPv4 address was handed to `udp_sendmsg`, which counted it. Its address was then on the stack of a function
-    // that has returned: only the length tells.
+    // that has returned: only the length is left to go by.
     let to_v4 = if message.load::<u64>(offset!(msghdr_name)) == 0 {
         Peer::connected(sk).is_v4()
     } else {

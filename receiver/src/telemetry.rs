@@ -203,7 +203,7 @@ pub fn own_resource(variables: &ResourceVariables) -> ResourceRef {
     if let Some(name) = system::host_name() {
         attributes.push((resource::HOST_NAME, text(&name)));
     }
-    // A new one for each run, as the conventions want it where nothing else tells runs apart.
+    // A new one for each run, as the conventions want it where nothing else distinguishes runs.
     let instance = uuid::Uuid::new_v4().to_string();
     attributes.push((resource::SERVICE_INSTANCE_ID, text(&instance)));
     // What the user says of the program wins over what we would say.

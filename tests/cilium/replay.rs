@@ -102,17 +102,17 @@ fn a_recorded_socket_gives_the_same_bytes_on_two_runs() -> Result<()> {
 
     // The lines are those requests; they escape what JSON may have as it is and a terminal may not.
     let parsed = |line: &str| serde_json::from_str(line).map(|line: Value| line.to_string());
-    let mut told = Vec::new();
+    let mut bodies = Vec::new();
     for (path, body) in sent {
-        told.push(parsed(&json_lines::encode(&request(&path, body))?)?);
+        bodies.push(parsed(&json_lines::encode(&request(&path, body))?)?);
     }
-    told.sort();
+    bodies.sort();
     let mut lines: Vec<String> = first.lines().map(parsed).collect::<Result<_, _>>()?;
     lines.sort_unstable();
     assert!(
-        told == lines,
+        bodies == lines,
         "{} requests, {} lines",
-        told.len(),
+        bodies.len(),
         lines.len()
     );
     Ok(())

@@ -73,9 +73,9 @@ fn both_ends_are_reported_each_interval_with_their_process() {
         for (local, peer, role, sent, received) in
             [(a, b, Role::Client, 10, 20), (b, a, Role::Server, 20, 10)]
         {
-            let told = watch.about(local, peer);
-            assert_eq!(told.len(), n, "one record an interval: {told:?}");
-            assert_open(&told[n - 1], role, all * sent, all * received);
+            let reported = watch.about(local, peer);
+            assert_eq!(reported.len(), n, "one record an interval: {reported:?}");
+            assert_open(&reported[n - 1], role, all * sent, all * received);
         }
     }
     pair.close();
@@ -124,8 +124,8 @@ fn a_plain_client_of_an_older_listener_comes_in() {
     watch.collect();
     assert_open(&watch.last(to, from), Role::Server, 2, 1);
     assert_open(&watch.last(from, to), Role::Client, 1, 2);
-    let told = watch.listeners.iter().find(|l| l.local == to.into());
-    assert_eq!(told.unwrap().owner.pid, std::process::id());
+    let reported = watch.listeners.iter().find(|l| l.local == to.into());
+    assert_eq!(reported.unwrap().owner.pid, std::process::id());
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn subflows_are_parts_of_one_connection() {
             let both = |(local, peer)| subflows(&watch, local, peer).len() == 2;
             [(a, b), (b, a)].into_iter().all(both).then_some(())
         })
-        .unwrap_or_else(|error| panic!("{error}; told {:?}", watch.connections));
+        .unwrap_or_else(|error| panic!("{error}; reported {:?}", watch.connections));
         pair.exchange(100, 200);
         watch.collect();
         for (local, peer, sent, received) in [(a, b, 1100, 2200), (b, a, 2200, 1100)] {
@@ -199,11 +199,11 @@ fn subflows_are_parts_of_one_connection() {
             }
             // What is sent again by another subflow, which is rare, counts again; nothing else does.
             let of = |sent: fn(&ConnectionState) -> u64| all.iter().map(sent).sum::<u64>();
-            for (told, exact) in [
+            for (reported, exact) in [
                 (of(|state| state.bytes_sent), sent),
                 (of(|state| state.bytes_received), received),
             ] {
-                assert!((exact..exact * 3 / 2).contains(&told), "{all:?}");
+                assert!((exact..exact * 3 / 2).contains(&reported), "{all:?}");
             }
         }
         pair.close();

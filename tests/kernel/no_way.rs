@@ -29,7 +29,7 @@ fn assert_errno(result: Result<(), Error>, errno: i32) {
     assert_eq!(error.raw_os_error(), Some(errno), "{error}");
 }
 
-/// Attempts of the socket are told as failed for this reason: once each, and nothing else is.
+/// Attempts of the socket are reported as failed for this reason: once each, and nothing else is.
 fn assert_told(watch: &mut Watch, socket: TcpStream, peer: SocketAddr, error: ConnectError) {
     assert_failed(&watch.failure(peer), error);
     drop(socket);

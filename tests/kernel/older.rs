@@ -26,16 +26,16 @@ fn connections_older_than_the_program_are_found_with_their_owner() {
             (0, Phase::Open, sent)
         );
         assert_eq!(state.owner.pid, std::process::id());
-        assert_eq!(state.role, role, "the socket itself tells");
+        assert_eq!(state.role, role, "read from the socket itself");
     }
-    let told = watch
+    let listener = watch
         .listeners
         .iter()
         .find(|l| l.local == to.into())
         .unwrap();
     assert!(
-        told.listening && told.owner.pid == std::process::id(),
-        "{told:?}"
+        listener.listening && listener.owner.pid == std::process::id(),
+        "{listener:?}"
     );
     old.exchange(1, 2);
     let (a, b) = (old.a, old.b);

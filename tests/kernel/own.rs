@@ -30,7 +30,7 @@ fn own_connections_and_their_other_end_are_never_told() {
         watch.collect();
     }
     drop(streams);
-    // A connection of somebody else to the same server is told: proof that the others would have been.
+    // A connection of somebody else to the same server is reported: proof that the others would have been.
     let mut other = Helper::start("owners::connect_and_close");
     other.tell(&to.to_string());
     let from: SocketAddr = other.hear().parse().unwrap();
@@ -48,7 +48,7 @@ fn own_connections_and_their_other_end_are_never_told() {
     );
 }
 
-/// Helper: connects from the port of the address that it is told to the address after it, exchanges a few bytes and closes.
+/// Helper: connects from the port of the address that it is given to the address after it, exchanges a few bytes and closes.
 #[test]
 #[ignore = "needs root and a BTF kernel"]
 fn connect_from() {
@@ -85,7 +85,7 @@ fn a_connection_from_the_same_port_as_one_of_ours_is_told_at_both_ends() {
     assert_eq!(watch.about(collector, from), [], "the other end of ours");
 }
 
-/// Helper: a scraper that connects to the address that it is told, asks, and resets the connection before it has the answer.
+/// Helper: a scraper that connects to the address that it is given, asks, and resets the connection before it has the answer.
 #[test]
 #[ignore = "needs root and a BTF kernel"]
 fn scrape_and_reset() {
@@ -107,8 +107,8 @@ fn scrape_and_reset() {
     Helper::listen();
 }
 
-/// What is told of our end after a scraper reset its connection to `listener`: before we accepted it, or after.
-fn told_of_scrape(
+/// What is reported of our end after a scraper reset its connection to `listener`: before we accepted it, or after.
+fn reported_of_scrape(
     watch: &mut Watch,
     listener: &TcpListener,
     to: SocketAddr,
@@ -120,7 +120,7 @@ fn told_of_scrape(
     let accepted = accept.then(|| listener.accept().unwrap());
     scraper.tell("reset");
     assert_eq!(scraper.hear(), "reset");
-    // The scraper's own end is told, and after ours.
+    // The scraper's own end is reported, and after ours.
     watch.closed(from, to);
     drop(accepted);
     watch.collect();
@@ -139,8 +139,8 @@ fn scrapers_that_reset_are_never_told_at_our_end() {
     };
     for listener in [&older, &any, &any_v4] {
         for accept in [false, true] {
-            let told = told_of_scrape(&mut watch, listener, here(listener), accept);
-            assert_eq!(told, 0, "{listener:?}, accepted: {accept}");
+            let reported = reported_of_scrape(&mut watch, listener, here(listener), accept);
+            assert_eq!(reported, 0, "{listener:?}, accepted: {accept}");
         }
     }
     // Somebody else on the same port of another address is not us.
@@ -155,7 +155,7 @@ fn scrapers_that_reset_are_never_told_at_our_end() {
     watch.closed(to, from);
 }
 
-/// Helper: listens at the address that it is told.
+/// Helper: listens at the address that it is given.
 #[test]
 #[ignore = "needs root and a BTF kernel"]
 fn listen_at() {

@@ -94,7 +94,7 @@ fn a_killed_process_is_still_named() {
     assert_eq!((end.phase, end.owner.pid), (Phase::Closed, pid));
 }
 
-/// Helper: connects to the address that it is told, exchanges a few bytes, closes, and says from where.
+/// Helper: connects to the address that it is given, exchanges a few bytes, closes, and says from where.
 #[test]
 #[ignore = "needs root and a BTF kernel"]
 fn connect_and_close() {
@@ -125,7 +125,7 @@ fn sleeper() -> Command {
     sleep
 }
 
-/// Helper: connects to the address that it is told and leaves the connection to a child.
+/// Helper: connects to the address that it is given and leaves the connection to a child.
 #[test]
 #[ignore = "needs root and a BTF kernel"]
 #[expect(clippy::zombie_processes, reason = "the child is to outlive us")]
@@ -178,7 +178,7 @@ fn kill(pid: u32) {
     assert_eq!(result, 0);
 }
 
-/// Helper: connects to the address that it is told, and becomes another program.
+/// Helper: connects to the address that it is given, and becomes another program.
 #[test]
 #[ignore = "needs root and a BTF kernel"]
 fn connect_and_become_another() {
@@ -222,7 +222,7 @@ fn serve_with_others() {
         return;
     }
     let listener = match std::env::var(LISTENER) {
-        // SAFETY: the descriptor was left open for us, and nobody else uses it.
+        // SAFETY: the descriptor was left open for us, and nothing else uses it.
         Ok(inherited) => unsafe { TcpListener::from_raw_fd(inherited.parse().unwrap()) },
         Err(_) => sockets::listener_in_group(Helper::listen().parse().unwrap()),
     };

@@ -117,7 +117,7 @@ fn calls_that_move_no_datagram_count_nothing() {
     assert_eq!(receive(&b), 30);
     // Only confirms that the neighbour is there.
     send(&a, 0, libc::MSG_CONFIRM | 0x10);
-    // Nothing more comes in: the call says so by no bytes.
+    // Nothing more comes in: the call reports that by no bytes.
     b.shutdown_read();
     assert_eq!(receive(&b), 0);
     watch.collect();

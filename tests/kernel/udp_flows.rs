@@ -130,14 +130,14 @@ fn a_server_that_restarts_on_its_port_is_a_new_process() {
     let states = newest(&watch, |c| {
         c.local.port == port && c.peer == Endpoint::from(at_peer)
     });
-    let told: Vec<_> = pids
+    let reported: Vec<_> = pids
         .iter()
         .map(|pid| {
             let of = states.iter().filter(|state| state.owner.pid == *pid);
             of.map(|state| state.packets_sent).sum::<u64>()
         })
         .collect();
-    assert_eq!(told, [1; 5], "{states:#?}");
+    assert_eq!(reported, [1; 5], "{states:#?}");
 }
 
 #[test]
@@ -165,12 +165,12 @@ fn processes_that_share_a_socket_are_each_named() {
     let states = newest(&watch, |c| {
         c.local == Endpoint::from(socket.local_addr().unwrap()) && c.peer == Endpoint::from(to)
     });
-    let told: BTreeMap<u32, u64> = states
+    let reported: BTreeMap<u32, u64> = states
         .iter()
         .map(|state| (state.owner.pid, state.bytes_sent))
         .collect();
     let expected = BTreeMap::from([(std::process::id(), 100), (child, 30)]);
-    assert_eq!(told, expected, "{states:#?}");
+    assert_eq!(reported, expected, "{states:#?}");
 }
 
 #[test]
@@ -206,8 +206,8 @@ fn flows_that_fall_silent_and_speak_again_lose_nothing() {
     });
     watch.collect();
     let states = newest(&watch, |c| c.peer == Endpoint::from(to));
-    let told: u64 = states.iter().map(|state| state.packets_sent).sum();
-    assert_eq!(told, sent.load(Relaxed), "{} flows", states.len());
+    let reported: u64 = states.iter().map(|state| state.packets_sent).sum();
+    assert_eq!(reported, sent.load(Relaxed), "{} flows", states.len());
 }
 
 #[test]

@@ -30,9 +30,9 @@ fn a_connection_that_only_a_ring_holds_is_reported_each_interval() {
     for n in 1..4 {
         server.write_all(&[1; 100]).unwrap();
         watch.collect();
-        let told = watch.about(a, b);
-        assert_eq!(told.len(), n, "one record an interval: {told:?}");
-        let state = told[n - 1];
+        let reported = watch.about(a, b);
+        assert_eq!(reported.len(), n, "one record an interval: {reported:?}");
+        let state = reported[n - 1];
         assert_eq!(
             (state.phase, state.role, state.owner.pid),
             (Phase::Open, Role::Client, std::process::id()),

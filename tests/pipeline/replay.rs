@@ -1,4 +1,4 @@
-//! Recorded files through the program: everything arrives, or the exit status says that it did not.
+//! Recorded files through the program: everything arrives, or the exit status reports that it did not.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -46,7 +46,7 @@ pub struct Cork {
 /// How the bytes of a message are divided.
 #[derive(Clone, Copy)]
 pub(super) struct Batch {
-    /// Bytes of one datagram; zero: not told by the message.
+    /// Bytes of one datagram; zero: unknown from the message.
     segment: u64,
 }
 
@@ -133,7 +133,7 @@ pub(super) fn is_probe(flags: u32) -> bool {
     flags & (MSG_PROBE | MSG_CONFIRM) == MSG_PROBE | MSG_CONFIRM
 }
 
-/// What the running system call says of its message: the destination, how it is divided, the call's flags.
+/// What the running system call has about its message: the destination, how it is divided, the call's flags.
 #[inline(always)]
 pub(super) fn told_by_call(peer: &mut Peer, batch: &mut Batch, flags: &mut u32) {
     if offset!(regs_call) == ABSENT {
@@ -257,7 +257,7 @@ pub(super) fn in_packet(skb: Ptr, head: Ptr, bytes: u64) -> u64 {
     }
 }
 
-/// How many datagrams the running receive call gave: the kernel has told user space how they are divided.
+/// How many datagrams the running receive call gave: the kernel has returned to user space how they are divided.
 #[inline(always)]
 pub(super) fn received_by_call(bytes: u64) -> u64 {
     if bytes <= BATCH_MIN_BYTES || offset!(regs_call) == ABSENT {

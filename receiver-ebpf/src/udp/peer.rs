@@ -79,7 +79,7 @@ pub struct SocketAddress {
 }
 
 impl Peer {
-    /// Nothing told.
+    /// Unknown.
     pub const UNKNOWN: Self = Self {
         address: [0; 2],
         port: 0,
@@ -112,7 +112,7 @@ impl Peer {
         }
     }
 
-    /// Whom the socket is connected to; port zero: nobody.
+    /// Whom the socket is connected to; port zero: no peer.
     #[inline(always)]
     pub fn connected(sk: Ptr) -> Self {
         let port_be: u16 = sk.load(offset!(sock_dport));

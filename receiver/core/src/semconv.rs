@@ -203,7 +203,7 @@ pub mod netflow {
     pub const INCOMING: &str = "incoming";
     /// [`DIRECTION`]: the local end is the client, or nothing told.
     pub const OUTGOING: &str = "outgoing";
-    /// Value of `direction`: nothing tells.
+    /// Value of `direction`: unknown.
     pub const UNKNOWN: &str = "unknown";
     /// Text.
     pub const SRC_IP: &str = "src_ip";

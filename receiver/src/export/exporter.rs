@@ -221,7 +221,7 @@ impl ExporterHandle {
                 }
             }
             consumer.abort();
-            // A task that was told to stop ends with an error that says so.
+            // A task that was aborted ends with an error that names it.
             let _stopped = consumer.await.is_err();
         }
         inner.queues().for_each(|queue| queue.clear());

@@ -124,7 +124,7 @@ fn ask(protocol: i32, mut message: Vec<u8>, kind: u16, flags: i32) -> Vec<u8> {
     message[4..6].copy_from_slice(&kind.to_ne_bytes());
     message[6..8].copy_from_slice(&u16::try_from(flags).unwrap().to_ne_bytes());
     let mut answer = vec![0_u8; 4096];
-    // SAFETY: no pointers but to buffers of the given lengths; the descriptor is checked and owned by nobody else.
+    // SAFETY: no pointers but to buffers of the given lengths; the descriptor is checked and owned by nothing else.
     let length = unsafe {
         let descriptor = libc::socket(
             libc::AF_NETLINK,

@@ -18,7 +18,7 @@ pub(crate) fn tcp(of: SocketAddr) -> TcpStream {
 
 /// A stream socket of this protocol.
 pub(crate) fn stream(family: i32, protocol: i32) -> TcpStream {
-    // SAFETY: no pointers; the result is checked, and nobody else owns it.
+    // SAFETY: no pointers; the result is checked, and nothing else owns it.
     unsafe {
         let descriptor = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, protocol);
         assert!(descriptor >= 0, "socket: {}", Error::last_os_error());
@@ -120,7 +120,7 @@ pub(crate) fn protocol(socket: &TcpStream) -> i32 {
     protocol
 }
 
-/// What the kernel tells of a TCP socket.
+/// What the kernel has about a TCP socket.
 pub(crate) fn tcp_info(socket: &TcpStream) -> libc::tcp_info {
     // SAFETY: all of it may be zero.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };

@@ -37,7 +37,7 @@ struct Parameters {
 impl Ring {
     pub(crate) fn new() -> Self {
         let mut parameters = Parameters::default();
-        // SAFETY: a valid `struct io_uring_params`; the result is checked and owned by nobody else.
+        // SAFETY: a valid `struct io_uring_params`; the result is checked and owned by nothing else.
         let descriptor = unsafe {
             let result = libc::syscall(libc::SYS_io_uring_setup, 4, &raw mut parameters);
             assert!(result >= 0, "io_uring_setup: {}", Error::last_os_error());

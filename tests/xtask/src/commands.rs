@@ -124,9 +124,9 @@ fn xtask() -> Command {
 struct Interactive(Child);
 
 impl Interactive {
-    /// Starts it, and waits until it says `text` on standard error.
+    /// Starts it, and waits until it prints `text` on standard error.
     fn until(command: &mut Command, text: &str) -> Result<Self> {
-        println!("   $ {} (until it says `{text}`)", shown(command));
+        println!("   $ {} (until it prints `{text}`)", shown(command));
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -135,18 +135,18 @@ impl Interactive {
             .process_group(0);
         let mut running = Self(command.spawn().with_context(|| shown(command))?);
         let stderr = running.0.stderr.take().context("standard error")?;
-        let mut said = String::new();
+        let mut printed = String::new();
         let mut lines = BufReader::new(stderr).lines();
         for line in lines.by_ref() {
-            said.push_str(&line?);
-            said.push('\n');
-            if said.contains(text) {
+            printed.push_str(&line?);
+            printed.push('\n');
+            if printed.contains(text) {
                 // Read on, or it could not write on.
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(running);
             }
         }
-        bail!("it ended without `{text}`:\n{said}")
+        bail!("it ended without `{text}`:\n{printed}")
     }
 
     /// Interrupts it, as Ctrl-C does; it must end well.
@@ -165,7 +165,7 @@ impl Interactive {
 
 impl Drop for Interactive {
     fn drop(&mut self) {
-        // After a good end there is nobody left to be killed.
+        // After a good end there is nothing left to be killed.
         if let Ok(None) = self.0.try_wait() {
             drop(self.signal("-KILL"));
             drop(self.0.wait());
@@ -176,7 +176,7 @@ impl Drop for Interactive {
 fn collector_starts(_: &Program) -> Result<()> {
     let ready = "Everything is ready";
     let started = Interactive::until(xtask().arg("collector"), ready)?;
-    // xtask itself ends by the signal, without a status; the Collector behind it has said that it runs.
+    // xtask itself ends by the signal, without a status; the Collector behind it has reported that it runs.
     started.signal("-INT")
 }
 

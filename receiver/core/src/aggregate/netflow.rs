@@ -132,7 +132,7 @@ pub struct FlowTable {
     /// Id and time of connections that ended in this interval, and in the one before.
     ended: [HashMap<u64, u64, RandomState>; 2],
     listeners: Listeners,
-    /// Connections that ended in this interval, and nobody was seen with them.
+    /// Connections that ended in this interval, and no process was seen with them.
     ownerless: HashMap<u64, ConnectionState, RandomState>,
     owners: Owners,
     flows: Flows,

@@ -21,7 +21,7 @@ pub enum DecodeError {
     /// Its length is not one that a record can have, or goes beyond the end; what follows is looked for.
     #[error("record of impossible length {length}, {skipped} bytes skipped")]
     Length {
-        /// What the header says.
+        /// What the header has.
         length: u16,
         /// Bytes to the next header that can be one, or to the end.
         skipped: usize,
@@ -29,9 +29,9 @@ pub enum DecodeError {
     /// Shorter than its kind needs.
     #[error("record of kind {kind} has only {size} bytes")]
     Short {
-        /// What the header says.
+        /// What the header has.
         kind: u16,
-        /// What the header says.
+        /// What the header has.
         size: u16,
     },
     /// A kind that this version does not know.
@@ -426,10 +426,13 @@ mod tests {
         };
         let old = &listener.as_bytes()[..72];
         let events = all(&[old, sample().as_bytes()].concat());
-        let [Ok(KernelEvent::Listener(told)), Ok(_)] = events.as_slice() else {
+        let [Ok(KernelEvent::Listener(listener)), Ok(_)] = events.as_slice() else {
             panic!("{events:?}");
         };
-        assert_eq!((told.local.port, told.id, told.credentials), (80, 0, 0));
+        assert_eq!(
+            (listener.local.port, listener.id, listener.credentials),
+            (80, 0, 0)
+        );
     }
 
     #[test]

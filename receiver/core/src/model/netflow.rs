@@ -187,7 +187,7 @@ pub struct ConnectionState {
     pub rtt_var_us: u32,
     /// Why it failed or was torn down, if it was.
     pub error: Option<ConnectError>,
-    /// The credentials with which it was accepted, a number that tells processes apart; zero: not accepted, or the owner is known.
+    /// The credentials with which it was accepted, a number that distinguishes processes; zero: not accepted, or the owner is known.
     pub acceptor: u32,
     /// A later subflow of a Multipath TCP connection whose ends it has: it moves bytes for it, and does not open or end it.
     pub part: bool,
@@ -287,7 +287,7 @@ pub enum Direction {
     Incoming,
     /// The local end is the client.
     Outgoing,
-    /// Nothing tells: the connection is older than the program.
+    /// Unknown: the connection is older than the program.
     Unknown,
 }
 

@@ -1,7 +1,7 @@
 //! One console for all threads: what they want shown goes over a bounded hand-over to the one thread that writes.
 //!
-//! A terminal that does not scroll holds up that thread and nobody else: what does not fit then is dropped, counted, and reported
-//! in the last line. For a file or a pipe, whose reader wants all of it, whoever prints waits as long as the output moves.
+//! A terminal that does not scroll holds up that thread and nothing else: what does not fit then is dropped, counted, and reported
+//! in the last line. For a file or a pipe, whose reader wants all of it, printing waits as long as the output moves.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,7 +63,7 @@ struct Shared {
     state: Mutex<State>,
     /// There is something to write, or nothing any more.
     to_do: Condvar,
-    /// There is more room, or nobody writes any more.
+    /// There is more room, or nothing writes any more.
     room: Condvar,
     policy: OverflowPolicy,
     output: Arc<Progress>,
@@ -78,7 +78,7 @@ struct State {
     bytes: usize,
     /// Nothing more comes.
     closed: bool,
-    /// Nobody waits beyond this time.
+    /// Nothing waits beyond this time.
     patience_ends: Option<Instant>,
     /// What the output had taken when a wait for it was given up: there is no other wait before it moves again.
     stalled_at: Option<u64>,
@@ -243,12 +243,12 @@ impl Printing {
         }
     }
 
-    /// The end has begun: nobody waits for the output beyond `allowed` from now, unless the policy is [`OverflowPolicy::Wait`].
+    /// The end has begun: nothing waits for the output beyond `allowed` from now, unless the policy is [`OverflowPolicy::Wait`].
     pub fn end_within(&self, allowed: Duration) {
         self.0.lock().patience_ends = Instant::now().checked_add(allowed);
     }
 
-    /// Writes what waits and the last line, once nobody prints any more. An output that does not take it within `allowed` (none: however
+    /// Writes what waits and the last line, once nothing prints any more. An output that does not take it within `allowed` (none: however
     /// long it takes) is left, and what still waited is booked as dropped.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, for root and its group. Its folder is made, and a socket that nobody listens at any more is replaced. Must be
+    /// Listens at `path`, for root and its group. Its folder is made, and a socket without a listener is replaced. Must be
     /// called within the runtime.
     ///
     /// # Errors

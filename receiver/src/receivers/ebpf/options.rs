@@ -101,7 +101,7 @@ pub struct KernelOptions {
     pub loopback: bool,
     /// What is watched. Default: the host.
     pub scope: Scope,
-    /// Open TCP connections whose owner and opening time the kernel remembers; beyond it they are still counted, but told without
+    /// Open TCP connections whose owner and opening time the kernel remembers; beyond it they are still counted, but reported without
     /// these two. Memory is taken as they come, about 140 bytes each. Default: 131,072.
     pub max_connections: u32,
     /// Pairs of UDP socket and peer that are counted in one interval; those beyond are counted together. About 220 bytes each, and

@@ -204,7 +204,7 @@ impl KernelSource {
         result
     }
 
-    /// Begins the next pass and tells the programs what they need to know.
+    /// Begins the next pass and gives the programs what they need to know.
     fn write_control(&mut self) -> Result<(), SourceError> {
         self.pass = self.pass.wrapping_add(1).max(1);
         self.words.pass = self.pass;

@@ -1,4 +1,4 @@
-//! Responses on their way to one client: bounded in number and in bytes, so that a client that does not read holds up nobody and
+//! Responses on their way to one client: bounded in number and in bytes, so that a client that does not read holds up no other and
 //! keeps little.
 
 use std::pin::Pin;

@@ -15,7 +15,7 @@ use crate::model::netflow::{
     ConnectError, Direction, Endpoint, NetflowRecord, Overflow, Role, Transport,
 };
 
-/// What one connection did since it was told last.
+/// What one connection did since it was reported last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Change {
     pub(super) delta: Totals,

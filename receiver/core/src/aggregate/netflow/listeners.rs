@@ -88,7 +88,7 @@ impl Listeners {
                 is_it(holder) && (holder.owner.pid == seen.owner.pid || seen.owner.pid == 0)
             };
             if let Some(holder) = holders.iter_mut().find(same) {
-                // A look that names nobody tells of the socket, not of its holder.
+                // A look without an owner describes the socket, not its holder.
                 if seen.owner.pid != 0 {
                     *holder = seen;
                 }
@@ -138,7 +138,7 @@ impl Listeners {
         self.ports[transport as usize][usize::from(word)] |= 1 << bit;
     }
 
-    /// The role of the process at `local`, if a listening port tells it; if both ends' ports are listened on, neither does.
+    /// The role of the process at `local`, if a listening port gives it; if both ends' ports are listened on, neither does.
     pub(super) fn role(
         &self,
         transport: Transport,
@@ -158,7 +158,7 @@ impl Listeners {
     }
 
     /// The process that accepted this connection, as far as its listeners tell without doubt: the one whose credentials it was
-    /// accepted with; of a connection that nobody accepted, the only one that could have.
+    /// accepted with; of a connection that was not accepted, the only one that could have.
     pub(super) fn acceptor(&self, state: &ConnectionState, pass: u32) -> Option<Owner> {
         let holders = self.holders_at(state.transport, state.netns, &state.local);
         let named = |holder: &&Holder| holder.owner.pid != 0;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::{FlowTable, known_owner};
 use crate::model::netflow::{ConnectionState, Identity, Owner, Phase, Role, Transport};
 
-/// Ends that wait; those beyond are told without an owner.
+/// Ends that wait; those beyond are reported without an owner.
 const OWNERLESS_MAX: usize = 16_384;
 
 impl FlowTable {
@@ -21,7 +21,7 @@ impl FlowTable {
         }
     }
 
-    /// Lets an end wait that nobody owns; false: it need not, or cannot.
+    /// Lets an end wait that has no owner; false: it need not, or cannot.
     pub(super) fn hold(&mut self, state: &ConnectionState) -> bool {
         let ownerless = state.phase == Phase::Closed
             && state.transport == Transport::Tcp

@@ -9,7 +9,7 @@ use super::owners::{NOBODY, Owners};
 use crate::aggregate::usage::{Rtts, Usage};
 use crate::model::netflow::{ConnectError, Overflow, Role, Transport};
 
-/// What tells one series from another, below the resource: packed into one number.
+/// What distinguishes one series from another, below the resource: packed into one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Facts {
     owner: u32,

@@ -54,7 +54,7 @@ pub(super) const HOOKS: [Row; 5] = [
     ),
 ];
 
-/// Attaches what this kernel offers, and tells the programs.
+/// Attaches what this kernel offers, and sets it for the programs.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     types: &Btf,

@@ -50,7 +50,7 @@ struct IterCreate {
 }
 
 impl Entries {
-    /// None: the kernel does not offer it, and the report says why.
+    /// None: the kernel does not offer it, and the report has the reason.
     pub(super) fn load(ebpf: &mut Ebpf, types: &Btf, report: &mut KernelReport) -> Option<Self> {
         let result = load(ebpf, types);
         settle(
@@ -61,7 +61,7 @@ impl Entries {
         result.ok().map(|link| Self { link })
     }
 
-    /// Appends a record of each connection that nothing else told in this pass.
+    /// Appends a record of each connection that nothing else reported in this pass.
     pub(super) fn read(&self, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
         let attributes = IterCreate {
             link: self.link.as_raw_fd(),
@@ -123,7 +123,7 @@ fn load(ebpf: &mut Ebpf, types: &Btf) -> Result<OwnedFd, String> {
 /// The system call, for commands that give a descriptor.
 fn bpf<T>(command: i32, attributes: &T) -> Result<OwnedFd, Error> {
     // SAFETY: the attributes are those of the command, in their full length; what they point to lives until the call ends. The
-    // descriptor is new and owned by nobody else.
+    // descriptor is new and owned by nothing else.
     unsafe {
         let result = libc::syscall(
             libc::SYS_bpf,

@@ -42,7 +42,7 @@ pub(super) fn fill_in_reasons(bytes: &mut [u8]) {
     }
 }
 
-/// The errno with which a connect fails in that network namespace; [`NO_WAY`] if nothing tells.
+/// The errno with which a connect fails in that network namespace; [`NO_WAY`] if that is unknown.
 fn ask_in(netns: u32, peer: [u8; 16]) -> u16 {
     let inode = |file: &File| file.metadata().map_or(0, |metadata| metadata.ino());
     let own = File::open("/proc/thread-self/ns/net");

@@ -116,7 +116,7 @@ fn what_had_no_room_in_the_kernel_is_in_the_overflow_row_and_the_overflow_series
         ],
         [200, 100, 6, 4]
     );
-    // Told once.
+    // Reported once.
     assert_eq!(host.flush(), []);
     let ledger = Ledger::default();
     host.table.book(&ledger);
