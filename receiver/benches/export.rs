@@ -91,14 +91,14 @@ fn run(compression: Compression, rounds: u32) -> Result<f64> {
     let ledger = Arc::new(Ledger::default());
     let records = full_records::records();
     let rate = runtime.block_on(async {
-        let exporter = Exporter::start(&options, ledger.clone())?;
-        send(&exporter, &records, 2).await;
+        let exporter = Exporter::start(&options)?;
+        send(&exporter, &ledger, &records, 2).await;
         let (begin, clock, before) = (
             processor_time(),
             Instant::now(),
             ledger.entry(Stage::Export).passed,
         );
-        send(&exporter, &records, rounds).await;
+        send(&exporter, &ledger, &records, rounds).await;
         let used = processor_time() - begin;
         let sent = ledger.entry(Stage::Export).passed - before;
         ensure!(
@@ -121,6 +121,7 @@ fn run(compression: Compression, rounds: u32) -> Result<f64> {
 /// Encodes and exports all records, and waits until they are answered for.
 async fn send(
     exporter: &ExporterHandle,
+    ledger: &Arc<Ledger>,
     records: &[netflume_core::model::netflow::NetflowRecord],
     rounds: u32,
 ) {
@@ -129,12 +130,12 @@ async fn send(
         for record in records {
             if let Some(request) = encoder.push(record) {
                 room(exporter, HELD_MAX).await;
-                exporter.push(request);
+                exporter.push(request, ledger);
             }
         }
     }
     if let Some(request) = encoder.finish() {
-        exporter.push(request);
+        exporter.push(request, ledger);
     }
     room(exporter, 0).await;
 }

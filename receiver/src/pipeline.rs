@@ -27,6 +27,7 @@ use crate::receivers::{EngineError, Receiver};
 
 mod driver;
 mod losses;
+mod monitor;
 mod observer_api;
 mod record;
 mod reload;
@@ -71,14 +72,14 @@ pub fn run(
                 reload(&mut pipeline, origin.load(&cli::variable)).await;
             }
         }
-        let ledger = pipeline.ledger();
+        let ledgers = pipeline.ledgers();
         // A Collector may have been away for a while of a long run; the reader of a file or a pipe expects all of it.
         let outputs = match pipeline.config.exporters.console {
             Some(_) => &[Output::Console][..],
             None => &[],
         };
         let code = close(pipeline.stop().await)?;
-        Ok(losses::report(&ledger, outputs).unwrap_or(code))
+        Ok(losses::report(&ledgers, outputs).unwrap_or(code))
     })
 }
 

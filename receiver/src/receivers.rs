@@ -188,7 +188,7 @@ pub struct ReceiverOptions {
     pub cilium: Option<cilium::options::CiliumOptions>,
 }
 
-/// What a source reports to.
+/// What a source reports to; each receiver has its own.
 #[derive(Clone, Debug)]
 pub struct SourceContext {
     /// Counts what was read and lost.
@@ -217,12 +217,10 @@ pub struct EngineContext {
     pub roots: host::Roots,
     /// The program's own resource.
     pub own: ResourceRef,
-    /// Where everything goes that it makes.
+    /// Where everything goes that it makes, and its ledger.
     pub sinks: Sinks,
     /// For flows that the Observer API serves; only for a receiver that [`Receiver::publishes_flows`].
     pub flows: Option<FlowPublisher>,
-    /// Counts what was taken, made and lost.
-    pub ledger: Arc<Ledger>,
 }
 
 /// How a source reads, for the person who started the program.

@@ -82,7 +82,7 @@ impl Run {
         let mut seen = String::new();
         let page = wait::until_within(wait::patience() * 2, "all is decoded", || {
             let page = Page::read(page).ok()?;
-            let stages = ["cilium", "decode", "logs"].map(|name| page.stage(name));
+            let stages = ["source", "decode", "logs"].map(|name| page.stage(name));
             seen = format!("{bytes} bytes written; {stages:?}");
             let [socket, decode, logs] = stages;
             let done = socket.bytes == bytes
@@ -101,16 +101,15 @@ impl Run {
 
     fn print(&self, seconds: f64) {
         let stage = |name| self.page.stage(name);
-        let (socket, decode, logs) = (stage("cilium"), stage("decode"), stage("logs"));
+        let (socket, decode, logs) = (stage("source"), stage("decode"), stage("logs"));
         println!(
-            "netflume: {} messages, {} bytes read; {} bytes decoded, {} events; dropped {} + {} + {}",
+            "netflume: {} messages, {} bytes read; {} bytes decoded, {} events; dropped {} + {}",
             socket.received,
             socket.bytes,
             decode.bytes,
-            logs.passed,
+            logs.received,
             socket.dropped,
-            decode.dropped,
-            logs.dropped
+            decode.dropped
         );
         let share = self.cpu_seconds / seconds;
         println!(
@@ -192,7 +191,7 @@ fn plain(options: &Options, socket: &Path, stream: &Path, sink: Option<&Sink>) -
     );
     run.print(counts.seconds("seconds"));
     ensure!(counts.get("events") == options.events(), "{counts:?}");
-    let (read, decoded) = (run.page.stage("cilium"), run.page.stage("decode"));
+    let (read, decoded) = (run.page.source("cilium"), run.page.stage("decode"));
     ensure!(
         read.received == counts.get("events") && read.dropped == 0 && decoded.dropped == 0,
         "not every event was decoded: {read:?} {decoded:?}"
@@ -231,7 +230,7 @@ fn agent(options: &Options, socket: &Path, stream: &Path) -> Result<Counts> {
     );
     run.print(counts.seconds("seconds"));
     ensure!(
-        run.page.stage("cilium").received == counts.get("written"),
+        run.page.source("cilium").received == counts.get("written"),
         "not all that the agent wrote was read"
     );
     agent.stop()?;

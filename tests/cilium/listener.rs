@@ -22,7 +22,7 @@ fn settled(server: &mut Server, page: std::net::SocketAddr) -> Result<(Counts, P
     wait::until("what was written is decoded", || {
         let counts = server.counts().ok()?;
         let page = Page::read(page).ok()?;
-        let socket = page.stage("cilium");
+        let socket = page.source("cilium");
         seen = format!("{counts:?}\n{socket:?} {:?}", page.stage("decode"));
         let same = counts.is_done()
             && socket.bytes == counts.get("bytes")
@@ -36,8 +36,8 @@ fn settled(server: &mut Server, page: std::net::SocketAddr) -> Result<(Counts, P
     .with_context(|| seen)
 }
 
-const QUEUE_FULL: &[(&str, &str)] = &[("stage", "cilium"), ("reason", "queue_full")];
-const CUT_OFF: &[(&str, &str)] = &[("stage", "cilium"), ("reason", "cut_off")];
+const QUEUE_FULL: &[(&str, &str)] = &[("stage", "source"), ("reason", "queue_full")];
+const CUT_OFF: &[(&str, &str)] = &[("stage", "source"), ("reason", "cut_off")];
 
 #[test]
 #[ignore = "needs the oracle, which cargo xtask setup builds"]
@@ -48,7 +48,7 @@ fn at_full_speed_all_that_the_agent_wrote_is_decoded_and_what_its_queue_dropped_
     let mut server = Server::agent(&place.socket(), "-stay -count 300000", &streams)?;
     let (mut agent, page) = run(&place.socket(), "")?;
     let (counts, page) = settled(&mut server, page)?;
-    let socket = page.stage("cilium");
+    let socket = page.source("cilium");
     assert_eq!(counts.get("sent"), 300_000);
     assert_eq!(
         counts.get("offered"),
@@ -81,7 +81,7 @@ fn at_a_gentle_pace_every_event_arrives_and_losses_are_told() -> Result<()> {
     assert!(losses > 0);
     let (counts, page) = settled(&mut server, page)?;
     assert_eq!(counts.get("dropped"), 0);
-    assert_eq!(page.stage("cilium").received, samples + losses);
+    assert_eq!(page.source("cilium").received, samples + losses);
     wait::until("the losses on the page", || {
         let page = Page::read(agent.listens("extensions.prometheus").ok()?).ok()?;
         (page.count("hubble_lost_events_total", &[]) == losses).then_some(())
@@ -122,14 +122,14 @@ fn agents_that_die_in_the_middle_of_messages_are_found_again_and_nothing_is_lost
     let mut seen = String::new();
     wait::until("the last bytes are in the books", || {
         let page = Page::read(page).ok()?;
-        let socket = page.stage("cilium");
+        let socket = page.source("cilium");
         seen = format!("{counts:?}\n{socket:?} {:?}", page.stage("decode"));
         (socket.bytes == counts.get("bytes") && is_decoded(&page)).then_some(())
     })
     .with_context(|| seen)?;
     let cut_off = cut_off()?;
     let page = Page::read(page)?;
-    let socket = page.stage("cilium");
+    let socket = page.source("cilium");
     assert!(cut_off > 0, "no agent died in the middle of a message");
     assert_eq!(socket.received, counts.get("written") + cut_off);
     assert_eq!(
@@ -162,7 +162,7 @@ fn a_stream_cut_anywhere_in_a_message_gives_all_whole_messages_before_it() -> Re
     }
     wait::until("all connections are decoded", || {
         let page = Page::read(page).ok()?;
-        let socket = page.stage("cilium");
+        let socket = page.source("cilium");
         let all = socket.bytes == clients * (length - 5)
             && socket.received == clients * samples
             && socket.dropped == clients

@@ -74,7 +74,7 @@ fn garbage_is_told_once_however_often_it_comes() -> Result<()> {
     }
     is_read(&mut listener.accept()?.0, page, before)?;
     let page = Page::read(page)?;
-    let malformed = [("stage", "cilium"), ("reason", "malformed")];
+    let malformed = [("stage", "source"), ("reason", "malformed")];
     assert_eq!(page.count("netflume_dropped_total", &malformed), lost);
     drop(listener);
     netflume.says("receivers.cilium reads")?;
@@ -100,7 +100,7 @@ fn a_stream_that_comes_byte_by_byte_is_read_in_silence() -> Result<()> {
     let (samples, losses) = payloads(&stream("agent"))?;
     wait::until("the stream is decoded", || {
         let page = Page::read(page).ok()?;
-        let socket = page.stage("cilium");
+        let socket = page.source("cilium");
         let all = socket.received == samples + losses && socket.bytes == bytes.len() as u64;
         (all && is_decoded(&page)).then_some(())
     })?;

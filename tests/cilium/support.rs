@@ -68,7 +68,7 @@ pub(crate) fn run(socket: &Path, exporters: &str) -> Result<(Agent, SocketAddr)>
 /// Everything that came through the socket was decoded: it is in the books, message by message and byte by byte.
 pub(crate) fn is_decoded(page: &Page) -> bool {
     let (socket, decode, logs) = (
-        page.stage("cilium"),
+        page.source("cilium"),
         page.stage("decode"),
         page.stage("logs"),
     );

@@ -111,7 +111,7 @@ impl Watch {
     }
 
     pub(crate) fn books(&self) -> Entry {
-        self.ledger.entry(Stage::Kernel)
+        self.ledger.entry(Stage::Source)
     }
 }
 

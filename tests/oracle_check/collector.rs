@@ -8,7 +8,6 @@ use anyhow::{Context, Result, ensure};
 use netflume::export::exporter::Exporter;
 use netflume::export::options::ExporterOptions;
 use netflume_core::aggregate::hubble::{HubbleMetrics, HubbleOptions, MetricOptions};
-use netflume_core::ledger::Ledger;
 use netflume_core::model::resource::{Resource, ResourceRef, Value};
 use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
 use netflume_core::semconv::resource;
@@ -80,11 +79,12 @@ async fn a_collector_shows_hubbles_own_page_for_every_plugin() -> Result<()> {
             let collector = Collector::with("hubble")?;
             let mut options = ExporterOptions::default();
             options.for_all(|signal| signal.endpoint = Some(collector.endpoint()));
-            let exporter = Exporter::start(&options, Arc::new(Ledger::default()))?;
+            let exporter = Exporter::start(&options)?;
             let mut encoder = MetricsEncoder::new(MetricsOptions::default());
             let requests = encoder.push(&points);
+            let ledger = Arc::default();
             for request in requests.into_iter().chain(encoder.finish()) {
-                exporter.push(request);
+                exporter.push(request, &ledger);
             }
             ensure!(exporter.shutdown(Some(Duration::from_secs(30))).await == 0);
 

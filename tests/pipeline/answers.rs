@@ -39,7 +39,7 @@ async fn a_retryable_code_is_sent_again_until_it_is_taken() {
             Reply::Take,
         );
         let running = Running::start(&options(&collector.endpoint()));
-        running.exporter.push(logs(3));
+        running.push(logs(3));
         running.settled();
         assert_eq!(
             (running.delivered(), running.lost()),
@@ -58,7 +58,7 @@ async fn a_permanent_code_is_not_sent_again_and_its_items_are_counted() {
         let collector = FakeCollector::start().unwrap();
         collector.script([Reply::Code(code, "no\nnever")], Reply::Take);
         let running = Running::start(&options(&collector.endpoint()));
-        running.exporter.push(logs(3));
+        running.push(logs(3));
         running.settled();
         assert_eq!(
             (running.delivered(), running.lost()),
@@ -72,7 +72,7 @@ async fn a_permanent_code_is_not_sent_again_and_its_items_are_counted() {
             "{code:?}"
         );
         // The next one is taken: a refusal says nothing about others.
-        running.exporter.push(logs(2));
+        running.push(logs(2));
         running.settled();
         assert_eq!(
             (running.delivered(), collector.received().len()),
@@ -92,7 +92,7 @@ async fn resource_exhausted_is_sent_again_only_with_retry_info() {
         Reply::Take,
     );
     let running = Running::start(&options(&collector.endpoint()));
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     running.settled();
     let received = collector.received();
     assert_eq!((running.delivered(), received.len()), (3, 2));
@@ -102,7 +102,7 @@ async fn resource_exhausted_is_sent_again_only_with_retry_info() {
     );
 
     collector.script([Reply::Code(Code::ResourceExhausted, "quota")], Reply::Take);
-    running.exporter.push(logs(4));
+    running.push(logs(4));
     running.settled();
     assert_eq!(running.lost(), [(Reason::Rejected, 4)]);
     running.stop().await;
@@ -114,7 +114,7 @@ async fn retry_info_of_another_code_is_kept_too() {
     let delay = Duration::from_millis(300);
     collector.script([Reply::Throttle(Code::Unavailable, delay)], Reply::Take);
     let running = Running::start(&options(&collector.endpoint()));
-    running.exporter.push(logs(1));
+    running.push(logs(1));
     running.settled();
     let received = collector.received();
     assert!(received[1].at - received[0].at >= delay);
@@ -132,7 +132,7 @@ async fn partial_success_is_counted_and_never_sent_again() {
     collector.script(replies, Reply::Take);
     let running = Running::start(&options(&collector.endpoint()));
     for (request, delivered, lost) in [(logs(5), 3, 2), (metrics(4), 7, 2), (traces(3), 7, 5)] {
-        running.exporter.push(request);
+        running.push(request);
         running.settled();
         assert_eq!(
             (running.delivered(), running.lost()),
@@ -148,9 +148,9 @@ async fn a_request_that_is_too_large_is_halved_until_it_fits() {
     let collector = FakeCollector::start().unwrap();
     collector.refuse_more_than(10);
     let running = Running::start(&options(&collector.endpoint()));
-    running.exporter.push(logs_from(0, 37));
-    running.exporter.push(metrics(25));
-    running.exporter.push(traces(21));
+    running.push(logs_from(0, 37));
+    running.push(metrics(25));
+    running.push(traces(21));
     running.settled();
     assert_eq!(
         (running.delivered(), running.lost()),
@@ -172,7 +172,7 @@ async fn an_item_that_is_too_large_alone_is_dropped_and_counted() {
     let collector = FakeCollector::start().unwrap();
     collector.refuse_more_than(0);
     let running = Running::start(&options(&collector.endpoint()));
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     running.settled();
     assert_eq!(
         (running.delivered(), running.lost()),
@@ -191,7 +191,7 @@ async fn a_collector_that_takes_no_large_message_gets_it_in_parts() {
         let running = Running::start(&options);
         let request = logs_of_size(5000, 1000);
         assert!(request.body.len() > 4 * 1024 * 1024);
-        running.exporter.push(request);
+        running.push(request);
         running.settled();
         assert_eq!(
             (running.delivered(), running.lost()),
@@ -209,7 +209,7 @@ async fn a_collector_that_hangs_runs_into_the_timeout_and_is_tried_again() {
     let mut options = options(&collector.endpoint());
     options.for_all(|signal| signal.timeout = Duration::from_millis(300));
     let running = Running::start(&options);
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     running.settled();
     assert_eq!((running.delivered(), running.lost()), (3, vec![]));
     // On a busy machine a later answer may be late too.
@@ -225,7 +225,7 @@ async fn retries_end_with_the_time_allowed() {
     // Fifteen times the longest wait, so that a busy machine tries several times too.
     options.retry_on_failure.max_elapsed_time = Duration::from_millis(1500);
     let running = Running::start(&options);
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     running.settled();
     assert_eq!(running.lost(), [(Reason::RetriesExhausted, 3)]);
     assert!(collector.received().len() > 2, "it was tried several times");
@@ -235,7 +235,7 @@ async fn retries_end_with_the_time_allowed() {
     options.retry_on_failure.enabled = false;
     let once = Running::start(&options);
     let before = collector.received().len();
-    once.exporter.push(logs(3));
+    once.push(logs(3));
     once.settled();
     assert_eq!(
         (once.lost(), collector.received().len()),

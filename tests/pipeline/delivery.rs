@@ -16,11 +16,11 @@ use crate::harness::{self, Running, SOON, logs, logs_from, metrics, names, optio
 async fn nothing_is_lost_while_the_collector_is_away() {
     let mut collector = FakeCollector::start().unwrap();
     let running = Running::start(&options(&collector.endpoint()));
-    running.exporter.push(logs_from(0, 10));
+    running.push(logs_from(0, 10));
     running.settled();
     collector.stop();
     for n in 1..30 {
-        running.exporter.push(logs_from(n * 10, 10));
+        running.push(logs_from(n * 10, 10));
     }
     let failing = wait::until("the outage is seen", || {
         running.exporter.status()[0].failing.clone()
@@ -56,8 +56,8 @@ async fn the_default_queue_holds_two_minutes_many_times_over() {
         for flow in 0..1000 {
             assert_eq!(encoder.push(&harness::record(interval, flow)), None);
         }
-        running.exporter.push(encoder.finish().unwrap());
-        running.exporter.push(metrics(1000));
+        running.push(encoder.finish().unwrap());
+        running.push(metrics(1000));
         requests += 2;
     }
     assert_eq!(running.ledger.entry(Stage::Queue).dropped, []);
@@ -86,7 +86,7 @@ async fn the_books_are_exact_when_the_queue_overflows() {
     };
     let running = Running::start(&options);
     for n in 0..20 {
-        running.exporter.push(logs_from(n * 10, 10));
+        running.push(logs_from(n * 10, 10));
     }
     // The newest went: those that came first keep their place.
     let dropped = running.ledger.entry(Stage::Queue).dropped;
@@ -109,7 +109,7 @@ async fn a_request_cut_off_by_the_collectors_death_is_sent_again() {
     let mut collector = FakeCollector::start().unwrap();
     collector.script([Reply::Hang], Reply::Take);
     let running = Running::start(&options(&collector.endpoint()));
-    running.exporter.push(logs(5));
+    running.push(logs(5));
     wait::until("the request came", || {
         (!collector.received().is_empty()).then_some(())
     })
@@ -129,9 +129,9 @@ async fn requests_of_each_signal_go_out_together_but_metrics_one_at_a_time() {
     options.sending_queue.num_consumers = 4;
     let running = Running::start(&options);
     for _ in 0..5 {
-        running.exporter.push(metrics(1));
-        running.exporter.push(logs(1));
-        running.exporter.push(traces(1));
+        running.push(metrics(1));
+        running.push(logs(1));
+        running.push(traces(1));
     }
     let count = |signal| {
         collector
@@ -159,11 +159,11 @@ async fn a_burst_of_one_signal_pushes_no_other_out() {
     options.sending_queue.queue_size = 8;
     let running = Running::start(&options);
     for n in 0..20 {
-        running.exporter.push(logs_from(n, 1));
+        running.push(logs_from(n, 1));
     }
     for _ in 0..8 {
-        running.exporter.push(metrics(10));
-        running.exporter.push(traces(10));
+        running.push(metrics(10));
+        running.push(traces(10));
     }
     let dropped = running.ledger.entry(Stage::Queue).dropped;
     assert_eq!(dropped, [(Reason::QueueFull, 12)], "log records only");
@@ -196,7 +196,7 @@ async fn shutdown_sends_what_is_there_and_ends_with_the_last_answer() {
         let running = Running::start(&options(&collector.endpoint()));
         for _ in 0..50 {
             for request in kinds {
-                running.exporter.push(request(1));
+                running.push(request(1));
             }
         }
         let items = 50 * kinds.len() as u64;
@@ -221,7 +221,7 @@ async fn shutdown_keeps_its_deadline_and_counts_what_is_left() {
     options.sending_queue.num_consumers = 2;
     let running = Running::start(&options);
     for _ in 0..5 {
-        running.exporter.push(logs(10));
+        running.push(logs(10));
     }
     wait::until("two are under way", || {
         (collector.received().len() == 2).then_some(())
@@ -241,7 +241,7 @@ async fn shutdown_keeps_its_deadline_and_counts_what_is_left() {
         [(Reason::Shutdown, 30)]
     );
     running.balanced();
-    running.exporter.push(logs(1));
+    running.push(logs(1));
     assert_eq!(
         running.ledger.entry(Stage::Queue).dropped,
         [(Reason::Shutdown, 31)]
@@ -256,7 +256,7 @@ async fn shutdown_does_not_sleep_through_a_wait() {
     options.retry_on_failure.initial_interval = Duration::from_secs(3600);
     options.retry_on_failure.max_elapsed_time = Duration::ZERO;
     let running = Running::start(&options);
-    running.exporter.push(logs(4));
+    running.push(logs(4));
     wait::until("it waits for its second try", || {
         running.exporter.status()[0].failing.clone()
     })
@@ -279,12 +279,12 @@ async fn a_signal_without_an_endpoint_is_not_exported_but_counted() {
     options.metrics.endpoint = None;
     let running = Running::start(&options);
     assert!(running.exporter.exports(Signal::Logs) && !running.exporter.exports(Signal::Metrics));
-    running.exporter.push(metrics(3));
-    running.exporter.push(logs(2));
+    running.push(metrics(3));
+    running.push(logs(2));
     running.settled();
     assert_eq!(
         running.ledger.entry(Stage::Queue).dropped,
-        [(Reason::Filtered, 3)]
+        [(Reason::NotExported, 3)]
     );
     assert_eq!(collector.taken_items(), 2);
     running.stop().await;

@@ -54,8 +54,13 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(options: &ExporterOptions) -> Self {
         let ledger = Arc::new(Ledger::default());
-        let exporter = Exporter::start(options, ledger.clone()).unwrap();
+        let exporter = Exporter::start(options).unwrap();
         Self { exporter, ledger }
+    }
+
+    /// Hands a request to the exporter.
+    pub(crate) fn push(&self, request: Request) {
+        self.exporter.push(request, &self.ledger);
     }
 
     /// Waits until every item that came in is booked as passed on or dropped.

@@ -66,8 +66,8 @@ async fn an_outage_is_told_once_and_its_end_once() {
     let running = Running::start(&options(&endpoint));
     collector.stop();
     for n in 0..5 {
-        running.exporter.push(logs_from(n, 1));
-        running.exporter.push(metrics(1));
+        running.push(logs_from(n, 1));
+        running.push(metrics(1));
     }
     wait::until("the outage is seen", || {
         running.exporter.status()[0].failing.clone()
@@ -97,7 +97,7 @@ async fn refusals_are_told_once_and_counted_meanwhile() {
     collector.script([], Reply::Code(Code::Unauthenticated, "no token"));
     let running = Running::start(&options(&collector.endpoint()));
     for _ in 0..5 {
-        running.exporter.push(logs(2));
+        running.push(logs(2));
         running.settled();
     }
     let told = lines.about(&collector.endpoint());
@@ -118,7 +118,7 @@ async fn a_full_queue_is_told_once() {
     options.sending_queue.queue_size = 2;
     let running = Running::start(&options);
     for _ in 0..6 {
-        running.exporter.push(logs(2));
+        running.push(logs(2));
     }
     let full = |line: &&String| line.contains("is full");
     let told = lines.about(&collector.endpoint());

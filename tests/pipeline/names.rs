@@ -42,7 +42,7 @@ fn the_first_flows_have_the_names_of_an_agent_that_answers_late() -> Result<()> 
     client.send_all(&messages.events)?;
     let sent = messages.events.len() as u64;
     wait::until("every message is read", || {
-        (Page::read(page).ok()?.stage("cilium").passed == sent).then_some(())
+        (Page::read(page).ok()?.source("cilium").passed == sent).then_some(())
     })?;
     ensure!(Page::read(page)?.stage("decode").received == 0);
     drop(agent);

@@ -24,9 +24,9 @@ async fn every_compression_arrives_whole_and_is_declared() {
         let mut options = options(&collector.endpoint());
         options.for_all(|signal| signal.compression = compression);
         let running = Running::start(&options);
-        running.exporter.push(logs_from(0, 100));
-        running.exporter.push(metrics(10));
-        running.exporter.push(traces(10));
+        running.push(logs_from(0, 100));
+        running.push(metrics(10));
+        running.push(traces(10));
         running.settled();
         assert_eq!(
             (running.delivered(), running.lost()),
@@ -53,9 +53,9 @@ async fn headers_and_user_agent_are_sent() {
     let mut options = options(&collector.endpoint());
     options.logs.headers = Headers::from([("Authorization", "Bearer x y"), ("x-tenant", "a")]);
     let running = Running::start(&options);
-    running.exporter.push(logs(1));
+    running.push(logs(1));
     running.settled();
-    running.exporter.push(metrics(1));
+    running.push(metrics(1));
     running.settled();
     let received = collector.received();
     assert_eq!(received[0].header("authorization"), Some("Bearer x y"));
@@ -90,8 +90,8 @@ async fn each_signal_can_have_its_own_collector() {
         ..ExporterOptions::default()
     };
     let running = Running::start(&options);
-    running.exporter.push(logs(2));
-    running.exporter.push(metrics(3));
+    running.push(logs(2));
+    running.push(metrics(3));
     running.settled();
     let seen = |collector: &FakeCollector| {
         let received = collector.received();
@@ -128,7 +128,7 @@ async fn tls_is_spoken_where_the_endpoint_says_so() {
     });
     for options in [tls_options(&collector, &pki), without_scheme] {
         let running = Running::start(&options);
-        running.exporter.push(logs(3));
+        running.push(logs(3));
         running.settled();
         assert_eq!((running.delivered(), running.lost()), (3, vec![]));
         running.stop().await;
@@ -143,7 +143,7 @@ async fn an_unknown_authority_or_another_name_is_not_spoken_to() {
     another_name.for_all(|signal| signal.tls.server_name_override = Some("else.test".into()));
     for options in [tls_options(&collector, &other), another_name] {
         let running = Running::start(&options);
-        running.exporter.push(logs(3));
+        running.push(logs(3));
         let failing = wait::until("the failure is seen", || {
             running.exporter.status()[0].failing.clone()
         })
@@ -172,7 +172,7 @@ async fn verification_can_be_told_another_name_or_be_left_out() {
     unverified.for_all(|signal| signal.tls.insecure_skip_verify = true);
     for options in [by_name, unverified] {
         let running = Running::start(&options);
-        running.exporter.push(logs(3));
+        running.push(logs(3));
         running.settled();
         assert_eq!((running.delivered(), running.lost()), (3, vec![]));
         running.stop().await;
@@ -185,7 +185,7 @@ async fn mutual_tls_shows_our_certificate() {
     let collector = FakeCollector::start_tls(pki.mutual_server()).unwrap();
     let mut options = tls_options(&collector, &pki);
     let stranger = Running::start(&options);
-    stranger.exporter.push(logs(1));
+    stranger.push(logs(1));
     wait::until("a client without a certificate fails", || {
         stranger.exporter.status()[0].failing.clone()
     })
@@ -197,7 +197,7 @@ async fn mutual_tls_shows_our_certificate() {
         signal.tls.key_file = Some(pki.client_key_file());
     });
     let running = Running::start(&options);
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     running.settled();
     assert_eq!((running.delivered(), collector.received().len()), (3, 1));
     running.stop().await;
@@ -226,7 +226,7 @@ async fn certificates_that_are_replaced_are_used_for_the_next_connection() {
         signal.tls.key_file = Some(key.clone());
     });
     let running = Running::start(&options);
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     wait::until("those of another authority fail", || {
         running.exporter.status()[0].failing.clone()
     })
@@ -243,7 +243,7 @@ async fn a_unix_socket_is_an_endpoint() {
     let path = folder.path().join("otlp.sock");
     let collector = FakeCollector::start_unix(&path).unwrap();
     let running = Running::start(&options(&format!("unix://{}", path.display())));
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     running.settled();
     assert_eq!((running.delivered(), collector.taken_items()), (3, 3));
     running.stop().await;
@@ -263,7 +263,7 @@ async fn what_speaks_another_protocol_is_retried_and_named() {
         }
     });
     let running = Running::start(&options(&endpoint));
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     let failing = wait::until("the failure is seen", || {
         running.exporter.status()[0].failing.clone()
     })
@@ -286,7 +286,7 @@ async fn a_server_that_accepts_and_stays_silent_runs_into_the_timeout() {
     let mut options = options(&format!("http://{}", listener.local_addr().unwrap()));
     options.for_all(|signal| signal.timeout = Duration::from_millis(200));
     let running = Running::start(&options);
-    running.exporter.push(logs(3));
+    running.push(logs(3));
     let failing = wait::until("the failure is seen", || {
         running.exporter.status()[0].failing.clone()
     })
@@ -307,9 +307,7 @@ async fn what_cannot_work_is_refused_at_start() {
     let refused = |change: fn(&mut SignalOptions)| {
         let mut options = options("http://localhost:4317");
         change(&mut options.metrics);
-        Exporter::start(&options, Default::default())
-            .unwrap_err()
-            .to_string()
+        Exporter::start(&options).unwrap_err().to_string()
     };
     let error = refused(|metrics| metrics.endpoint = Some("localhost".into()));
     assert!(
@@ -319,7 +317,7 @@ async fn what_cannot_work_is_refused_at_start() {
     let (pki, mut mismatched) = (Pki::new().unwrap(), options("https://localhost:4317"));
     mismatched.logs.tls.cert_file = Some(pki.client_cert_file());
     mismatched.logs.tls.key_file = Some(pki.server_key_file());
-    let error = Exporter::start(&mismatched, Default::default()).unwrap_err();
+    let error = Exporter::start(&mismatched).unwrap_err();
     assert_eq!(
         error.to_string(),
         "logs: the certificate of tls.cert_file and the key of tls.key_file: they do not belong together"

@@ -58,10 +58,26 @@ impl Page {
         self.sum(metric, labels) as u64
     }
 
-    /// The books of a stage.
+    /// The books of a stage, of all receivers.
     #[must_use]
     pub fn stage(&self, name: &str) -> Stage {
-        let of = |metric| self.count(metric, &[("stage", name)]);
+        self.books(&[("stage", name)])
+    }
+
+    /// The books of a stage, for one receiver's items.
+    #[must_use]
+    pub fn stage_of(&self, receiver: &str, name: &str) -> Stage {
+        self.books(&[("receiver", receiver), ("stage", name)])
+    }
+
+    /// The books of a receiver's source.
+    #[must_use]
+    pub fn source(&self, receiver: &str) -> Stage {
+        self.stage_of(receiver, "source")
+    }
+
+    fn books(&self, labels: &[(&str, &str)]) -> Stage {
+        let of = |metric| self.count(metric, labels);
         Stage {
             received: of("netflume_received_total"),
             passed: of("netflume_passed_total"),

@@ -307,15 +307,15 @@ pub mod ip_type {
 
 /// Metrics about the program itself, scope [`scope::SELF`].
 pub mod own {
-    /// Items that came into a stage, by [`STAGE`].
+    /// Items that came into a stage, by [`RECEIVER`] and [`STAGE`].
     pub const RECEIVED: &str = "netflume.received";
-    /// Items that a stage passed on, by [`STAGE`].
+    /// Items that a stage passed on, by [`RECEIVER`] and [`STAGE`].
     pub const PASSED: &str = "netflume.passed";
-    /// Items that a stage did not pass on, by [`STAGE`] and [`REASON`].
+    /// Items that a stage did not pass on, by [`RECEIVER`], [`STAGE`] and [`REASON`].
     pub const DROPPED: &str = "netflume.dropped";
-    /// Bytes that came into a stage which counts them, By, by [`STAGE`].
+    /// Bytes that came into a stage which counts them, By, by [`RECEIVER`] and [`STAGE`].
     pub const IO: &str = "netflume.io";
-    /// Items that a stage holds, by [`STAGE`].
+    /// Items that a stage holds, by [`RECEIVER`] and [`STAGE`].
     pub const HELD: &str = "netflume.held";
     /// Requests in an export queue, those under way included, by [`SIGNAL`].
     pub const QUEUE_SIZE: &str = "netflume.queue.size";
@@ -323,10 +323,10 @@ pub mod own {
     pub const QUEUE_USAGE: &str = "netflume.queue.usage";
     /// `logs`, `metrics` or `traces`.
     pub const SIGNAL: &str = "signal";
-    /// 1 while a source delivers, else 0, by [`SOURCE`].
+    /// 1 while a source delivers, else 0, by [`RECEIVER`].
     pub const SOURCE_UP: &str = "netflume.source.up";
-    /// Configuration key of a receiver.
-    pub const SOURCE: &str = "source";
+    /// Configuration key of the receiver whose items are counted.
+    pub const RECEIVER: &str = "receiver";
     /// Processor time of all our threads, s.
     pub const CPU_TIME: &str = "netflume.cpu.time";
     /// Resident memory, By.

@@ -18,7 +18,6 @@ use jiff::tz::TimeZone;
 
 use crate::export::json_lines;
 use netflume_core::ledger::{Ledger, Reason, Stage};
-use netflume_core::model::netflow::NetflowRecord;
 use netflume_core::model::printable::{printable, printable_json};
 use netflume_core::model::request::Request;
 
@@ -110,7 +109,6 @@ impl From<io::Error> for ConsoleError {
 pub struct Console {
     output: Box<dyn Write + Send>,
     options: ConsoleOptions,
-    ledger: Arc<Ledger>,
     widths: [usize; COLUMNS],
     /// Since the last header; `None`: there was none yet.
     lines_since_header: Option<usize>,
@@ -130,15 +128,10 @@ pub(crate) struct Progress {
 impl Console {
     /// A console on `output`.
     #[must_use]
-    pub fn new(
-        output: Box<dyn Write + Send>,
-        options: ConsoleOptions,
-        ledger: Arc<Ledger>,
-    ) -> Self {
+    pub fn new(output: Box<dyn Write + Send>, options: ConsoleOptions) -> Self {
         Self {
             output,
             options,
-            ledger,
             widths: WIDTHS,
             lines_since_header: None,
             shown: 0,
@@ -146,20 +139,11 @@ impl Console {
         }
     }
 
-    /// Shows records as lines.
+    /// Shows lines, which `ledger` counts.
     ///
     /// # Errors
     /// The output cannot be written; what was not is booked as dropped.
-    pub fn records(&mut self, records: &[NetflowRecord]) -> Result<(), ConsoleError> {
-        let lines: Vec<_> = records.iter().map(Line::from).collect();
-        self.lines(&lines)
-    }
-
-    /// Shows lines.
-    ///
-    /// # Errors
-    /// The output cannot be written; what was not is booked as dropped.
-    pub fn lines(&mut self, lines: &[Line]) -> Result<(), ConsoleError> {
+    pub fn lines(&mut self, lines: &[Line], ledger: &Ledger) -> Result<(), ConsoleError> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -188,23 +172,22 @@ impl Console {
             self.row(&mut text, row, line.failed);
             self.lines_since_header = self.lines_since_header.map(|count| count + 1);
         }
-        self.write(&text, lines.len() as u64)
+        self.write(&text, lines.len() as u64, ledger)
     }
 
-    /// Writes a request as one line of OTLP JSON.
+    /// Writes a request, whose items `ledger` counts, as one line of OTLP JSON.
     ///
     /// # Errors
     /// The output cannot be written; its items are booked as dropped.
-    pub fn request(&mut self, request: &Request) -> Result<(), ConsoleError> {
+    pub fn request(&mut self, request: &Request, ledger: &Ledger) -> Result<(), ConsoleError> {
         match json_lines::encode(request) {
             Ok(text) => {
                 let mut text = printable_json(&text).into_owned();
                 text.push('\n');
-                self.write(&text, request.items)
+                self.write(&text, request.items, ledger)
             }
             Err(error) => {
-                self.ledger
-                    .dropped(Stage::Console, Reason::Malformed, request.items);
+                ledger.dropped(Stage::Console, Reason::Malformed, request.items);
                 tracing::error!(%error, "request not shown");
                 Ok(())
             }
@@ -242,16 +225,15 @@ impl Console {
         Ok(())
     }
 
-    fn write(&mut self, text: &str, items: u64) -> Result<(), ConsoleError> {
+    fn write(&mut self, text: &str, items: u64, ledger: &Ledger) -> Result<(), ConsoleError> {
         match self.write_all(text.as_bytes()) {
             Ok(()) => {
-                self.ledger.passed(Stage::Console, items);
+                ledger.passed(Stage::Console, items);
                 self.shown += items;
                 Ok(())
             }
             Err(error) => {
-                self.ledger
-                    .dropped(Stage::Console, Reason::OutputFailed, items);
+                ledger.dropped(Stage::Console, Reason::OutputFailed, items);
                 Err(error.into())
             }
         }

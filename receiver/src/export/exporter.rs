@@ -30,7 +30,6 @@ pub type CurrentExporter = Arc<Mutex<Option<ExporterHandle>>>;
 
 #[derive(Debug)]
 struct Inner {
-    ledger: Arc<Ledger>,
     routes: [Option<Route>; 3],
     retry: RetryOptions,
     /// True when the end has begun.
@@ -59,10 +58,7 @@ impl Exporter {
     ///
     /// # Errors
     /// When an endpoint, a header or a TLS file cannot be used.
-    pub fn start(
-        options: &ExporterOptions,
-        ledger: Arc<Ledger>,
-    ) -> Result<ExporterHandle, ClientError> {
+    pub fn start(options: &ExporterOptions) -> Result<ExporterHandle, ClientError> {
         let mut targets = Vec::new();
         let mut reporters: Vec<Arc<Reporter>> = Vec::new();
         let compressor = compressor(options)?;
@@ -83,7 +79,6 @@ impl Exporter {
                 &options.sending_queue,
                 settings.compression,
                 compressor.clone(),
-                ledger.clone(),
             );
             Ok(Some(Route {
                 client,
@@ -97,7 +92,6 @@ impl Exporter {
             route(Signal::Traces)?,
         ];
         let inner = Arc::new(Inner {
-            ledger,
             routes,
             retry: options.retry_on_failure.clone(),
             ending: watch::Sender::new(false),
@@ -130,19 +124,17 @@ impl ExporterHandle {
         self.0.route(signal).is_some()
     }
 
-    /// Takes a request into the queue of its signal, or drops it, counted. Waits while what came before is being compressed (as
+    /// Takes a request, whose items `ledger` counts, into the queue of its signal, or drops it, counted. Waits while what came before is being compressed (as
     /// long as compressing here would take), and for the receiver only with
     /// [`block_on_overflow`](crate::export::options::QueueOptions::block_on_overflow).
-    pub fn push(&self, request: Request) {
+    pub fn push(&self, request: Request, ledger: &Arc<Ledger>) {
         let Some(route) = self.0.route(request.signal) else {
-            self.0.ledger.received(Stage::Queue, request.items);
-            self.0
-                .ledger
-                .dropped(Stage::Queue, Reason::Filtered, request.items);
+            ledger.received(Stage::Queue, request.items);
+            ledger.dropped(Stage::Queue, Reason::NotExported, request.items);
             return;
         };
         let (signal, items) = (request.signal, request.items);
-        let taken = route.queue.push(request);
+        let taken = route.queue.push(request, ledger);
         if !taken && !*self.0.ending.borrow() {
             route.reporter.queue_full(signal, items, route.queue.held());
         }
@@ -208,7 +200,7 @@ impl ExporterHandle {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner),
         );
-        let before = inner.lost_at_shutdown();
+        let before = inner.left_behind();
         let begin = tokio::time::Instant::now();
         tokio::pin!(end);
         let mut is_over = false;
@@ -225,7 +217,7 @@ impl ExporterHandle {
             let _stopped = consumer.await.is_err();
         }
         inner.queues().for_each(|queue| queue.clear());
-        let lost = inner.lost_at_shutdown() - before;
+        let lost = inner.left_behind() - before;
         if lost > 0 {
             tracing::error!(
                 "{lost} items could not be delivered within {:.1} s and are lost",
@@ -254,17 +246,8 @@ impl Inner {
             .fold(Held::default(), |sum, queue| sum.plus(queue.held()))
     }
 
-    fn lost_at_shutdown(&self) -> u64 {
-        let lost = |stage| {
-            let entry = self.ledger.entry(stage);
-            entry
-                .dropped
-                .iter()
-                .filter(|(reason, _)| *reason == Reason::Shutdown)
-                .map(|(_, n)| n)
-                .sum::<u64>()
-        };
-        lost(Stage::Queue) + lost(Stage::Export)
+    fn left_behind(&self) -> u64 {
+        self.queues().map(|queue| queue.left_behind()).sum()
     }
 
     /// Brings a request to its end, whichever that is.

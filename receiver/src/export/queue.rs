@@ -10,6 +10,7 @@
 //! gap, at its end. With [`QueueOptions::block_on_overflow`] it waits for room instead.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,20 +41,28 @@ pub(crate) struct Queue {
     size_max: u64,
     sizer: Sizer,
     bytes_max: u64,
-    ledger: Arc<Ledger>,
+    /// Items that the end left behind, here and under way.
+    left_behind: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Packed>,
+    waiting: VecDeque<Waiting>,
     /// All that is in the queue or under way.
     held: Held,
-    /// The part of it that is not compressed yet.
-    unpacked: Held,
+    /// The part of it that is not compressed yet, by whose it is.
+    unpacked: Vec<(Arc<Ledger>, Held)>,
     /// The way to the compressor; none: the queue is closed, or compresses nothing.
     compressor: Option<Sender<Unpacked>>,
     closed: bool,
     cleared: bool,
+}
+
+/// A request that waits, and whose items they are.
+#[derive(Debug)]
+struct Waiting {
+    request: Packed,
+    ledger: Arc<Ledger>,
 }
 
 /// How much a queue holds.
@@ -118,7 +127,6 @@ impl Queue {
         options: &QueueOptions,
         compression: Compression,
         compressor: Option<Sender<Unpacked>>,
-        ledger: Arc<Ledger>,
     ) -> Self {
         // Without a queue there is room for what is under way, and nothing else.
         let (size_max, sizer) = match options.enabled {
@@ -137,29 +145,28 @@ impl Queue {
             size_max,
             sizer,
             bytes_max: options.max_bytes,
-            ledger,
+            left_behind: AtomicU64::new(0),
         }
     }
 
-    /// Takes a request, or drops it, counted, and says false. Waits for the compressor, if that is behind; for the network only
-    /// with [`QueueOptions::block_on_overflow`].
-    pub(crate) fn push(self: &Arc<Self>, request: Request) -> bool {
-        self.ledger.received(Stage::Queue, request.items);
+    /// Takes a request, whose items `ledger` counts, or drops it; whether it was taken. Waits for the compressor, if that is behind;
+    /// for the network only with [`QueueOptions::block_on_overflow`].
+    pub(crate) fn push(self: &Arc<Self>, request: Request, ledger: &Arc<Ledger>) -> bool {
+        ledger.received(Stage::Queue, request.items);
         let size = Held::of(request.items, request.body.len());
         let mut state = self.lock();
         let give_up = Instant::now() + COMPRESSOR_PATIENCE;
         loop {
             if state.closed {
                 drop(state);
-                self.ledger
-                    .dropped(Stage::Queue, Reason::Shutdown, size.items);
+                self.leave_behind(ledger, Stage::Queue, size.items);
                 return false;
             }
             if self.has_room(&state, size) {
                 break;
             }
             // What is not compressed yet will soon take up less.
-            let compressing = state.unpacked.requests > 0;
+            let compressing = state.unpacked().requests > 0;
             if self.block_on_overflow {
                 state = self
                     .room
@@ -170,27 +177,29 @@ impl Queue {
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
             } else {
                 drop(state);
-                self.ledger
-                    .dropped(Stage::Queue, Reason::QueueFull, size.items);
+                ledger.dropped(Stage::Queue, Reason::QueueFull, size.items);
                 return false;
             }
         }
         state.held = state.held.plus(size);
         let Some(compressor) = &state.compressor else {
-            state
-                .waiting
-                .push_back(Packed::new(request, Compression::None));
+            state.waiting.push_back(Waiting {
+                request: Packed::new(request, Compression::None),
+                ledger: Arc::clone(ledger),
+            });
             drop(state);
             self.changed.notify_one();
             return true;
         };
         let unpacked = Unpacked {
             queue: Arc::clone(self),
+            ledger: Arc::clone(ledger),
             request,
             size,
         };
         let sent = compressor.send(unpacked);
-        state.unpacked = state.unpacked.plus(size);
+        let theirs = state.unpacked_of(ledger);
+        *theirs = theirs.plus(size);
         drop(state);
         // Without its thread nothing is compressed: the request comes back and goes on as it is.
         if let Err(returned) = sent {
@@ -204,7 +213,7 @@ impl Queue {
         // A request larger than the whole queue is let in when it is alone: it would never fit.
         let fits = state.held.requests == 0
             || held.size(self.sizer) <= self.size_max && held.bytes <= self.bytes_max;
-        let unpacked = state.unpacked;
+        let unpacked = state.unpacked();
         fits && (unpacked.requests == 0 || unpacked.bytes + size.bytes <= UNPACKED_BYTES_MAX)
     }
 
@@ -217,16 +226,17 @@ impl Queue {
             changed.as_mut().enable();
             {
                 let mut state = self.lock();
-                if let Some(request) = state.waiting.pop_front() {
+                if let Some(Waiting { request, ledger }) = state.waiting.pop_front() {
                     let is_last = state.is_over();
                     drop(state);
                     if is_last {
                         self.changed.notify_waiters();
                     }
-                    self.ledger.passed(Stage::Queue, request.items);
-                    self.ledger.received(Stage::Export, request.items);
+                    ledger.passed(Stage::Queue, request.items);
+                    ledger.received(Stage::Export, request.items);
                     return Some(Lease {
                         queue: self.clone(),
+                        ledger,
                         held: Held::of(request.items, request.payload.len()),
                         open: request.items,
                         request,
@@ -256,13 +266,16 @@ impl Queue {
         let waiting = std::mem::take(&mut state.waiting);
         let mut gone = std::mem::take(&mut state.unpacked);
         state.cleared = true;
-        for request in waiting {
-            gone = gone.plus(Held::of(request.items, request.payload.len()));
+        for Waiting { request, ledger } in waiting {
+            gone.push((ledger, Held::of(request.items, request.payload.len())));
         }
-        state.held = state.held.minus(gone);
+        for (_, held) in &gone {
+            state.held = state.held.minus(*held);
+        }
         drop(state);
-        self.ledger
-            .dropped(Stage::Queue, Reason::Shutdown, gone.items);
+        for (ledger, held) in gone {
+            self.leave_behind(&ledger, Stage::Queue, held.items);
+        }
         self.changed.notify_waiters();
         self.room.notify_all();
     }
@@ -275,20 +288,31 @@ impl Queue {
     /// Requests that wait.
     pub(crate) fn waiting(&self) -> usize {
         let state = self.lock();
-        state.waiting.len() + usize::try_from(state.unpacked.requests).unwrap_or(usize::MAX)
+        state.waiting.len() + usize::try_from(state.unpacked().requests).unwrap_or(usize::MAX)
+    }
+
+    /// Items that the end left behind, in the queue and under way.
+    pub(crate) fn left_behind(&self) -> u64 {
+        self.left_behind.load(Relaxed)
+    }
+
+    fn leave_behind(&self, ledger: &Ledger, stage: Stage, items: u64) {
+        ledger.dropped(stage, Reason::Shutdown, items);
+        self.left_behind.fetch_add(items, Relaxed);
     }
 
     /// A request was compressed.
-    fn packed(&self, size: Held, request: Packed) {
+    fn packed(&self, size: Held, request: Packed, ledger: Arc<Ledger>) {
         let mut state = self.lock();
         if state.cleared {
             // Counted as lost by whoever cleared.
             return;
         }
         let packed = Held::of(request.items, request.payload.len());
-        state.unpacked = state.unpacked.minus(size);
+        let theirs = state.unpacked_of(&ledger);
+        *theirs = theirs.minus(size);
         state.held = state.held.minus(size).plus(packed);
-        state.waiting.push_back(request);
+        state.waiting.push_back(Waiting { request, ledger });
         drop(state);
         self.changed.notify_one();
         self.room.notify_all();
@@ -310,7 +334,23 @@ impl Queue {
 impl State {
     /// Nothing more comes out.
     fn is_over(&self) -> bool {
-        self.closed && self.waiting.is_empty() && self.unpacked.requests == 0
+        self.closed && self.waiting.is_empty() && self.unpacked().requests == 0
+    }
+
+    /// What is not compressed yet.
+    fn unpacked(&self) -> Held {
+        let sizes = self.unpacked.iter().map(|(_, held)| *held);
+        sizes.fold(Held::default(), Held::plus)
+    }
+
+    fn unpacked_of(&mut self, ledger: &Arc<Ledger>) -> &mut Held {
+        let mut known = self.unpacked.iter();
+        let at = known.position(|(of, _)| Arc::ptr_eq(of, ledger));
+        let at = at.unwrap_or_else(|| {
+            self.unpacked.push((Arc::clone(ledger), Held::default()));
+            self.unpacked.len() - 1
+        });
+        &mut self.unpacked[at].1
     }
 }
 
@@ -323,6 +363,7 @@ fn left_until(end: Instant) -> Option<Duration> {
 #[derive(Debug)]
 pub(crate) struct Unpacked {
     queue: Arc<Queue>,
+    ledger: Arc<Ledger>,
     request: Request,
     size: Held,
 }
@@ -331,8 +372,8 @@ impl Unpacked {
     /// Compresses it and puts it where consumers find it.
     pub(crate) fn pack(self) {
         let compression = self.queue.compression;
-        self.queue
-            .packed(self.size, Packed::new(self.request, compression));
+        let packed = Packed::new(self.request, compression);
+        self.queue.packed(self.size, packed, self.ledger);
     }
 }
 
@@ -341,6 +382,7 @@ impl Unpacked {
 #[derive(Debug)]
 pub(crate) struct Lease {
     queue: Arc<Queue>,
+    ledger: Arc<Ledger>,
     /// The request.
     pub(crate) request: Packed,
     held: Held,
@@ -352,13 +394,13 @@ impl Lease {
     /// Books items that the receiver took.
     pub(crate) fn accepted(&mut self, items: u64) {
         let items = self.close_items(items);
-        self.queue.ledger.passed(Stage::Export, items);
+        self.ledger.passed(Stage::Export, items);
     }
 
     /// Books items that go no further.
     pub(crate) fn dropped(&mut self, reason: Reason, items: u64) {
         let items = self.close_items(items);
-        self.queue.ledger.dropped(Stage::Export, reason, items);
+        self.ledger.dropped(Stage::Export, reason, items);
     }
 
     fn close_items(&mut self, items: u64) -> u64 {
@@ -370,7 +412,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.dropped(Reason::Shutdown, self.open);
+        let left = std::mem::take(&mut self.open);
+        self.queue.leave_behind(&self.ledger, Stage::Export, left);
         self.queue.release(self.held);
     }
 }

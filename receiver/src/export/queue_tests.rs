@@ -10,7 +10,7 @@ use netflume_core::model::request::Signal;
 
 fn queue(options: &QueueOptions) -> (Arc<Queue>, Arc<Ledger>) {
     let ledger = Arc::new(Ledger::default());
-    let queue = Queue::new(options, Compression::None, None, ledger.clone());
+    let queue = Queue::new(options, Compression::None, None);
     (Arc::new(queue), ledger)
 }
 
@@ -18,7 +18,7 @@ fn queue(options: &QueueOptions) -> (Arc<Queue>, Arc<Ledger>) {
 fn compressing(options: &QueueOptions) -> (Arc<Queue>, Receiver<Unpacked>, Arc<Ledger>) {
     let ledger = Arc::new(Ledger::default());
     let (compressor, requests) = channel();
-    let queue = Queue::new(options, Compression::Gzip, Some(compressor), ledger.clone());
+    let queue = Queue::new(options, Compression::Gzip, Some(compressor));
     (Arc::new(queue), requests, ledger)
 }
 
@@ -34,7 +34,7 @@ fn request(bytes: usize, items: u64) -> Request {
 async fn requests_leave_in_order_and_the_ledger_balances() {
     let (queue, ledger) = queue(&QueueOptions::default());
     for items in 1..=3 {
-        assert!(queue.push(request(10, items)));
+        assert!(queue.push(request(10, items), &ledger));
     }
     let held = Held {
         requests: 3,
@@ -77,7 +77,7 @@ async fn the_newest_is_refused_when_there_is_no_room_by_count_or_bytes() {
     ] {
         let (queue, ledger) = queue(&options);
         let taken: Vec<_> = (1..=4)
-            .map(|items| queue.push(request(10, items)))
+            .map(|items| queue.push(request(10, items), &ledger))
             .collect();
         assert_eq!(taken, [true, true, false, false]);
         assert_eq!(
@@ -86,20 +86,20 @@ async fn the_newest_is_refused_when_there_is_no_room_by_count_or_bytes() {
         );
         // What is under way still takes up room.
         let lease = queue.pop().await.unwrap();
-        assert!(!queue.push(request(10, 1)));
+        assert!(!queue.push(request(10, 1), &ledger));
         drop(lease);
-        assert!(queue.push(request(10, 1)));
+        assert!(queue.push(request(10, 1), &ledger));
     }
 }
 
 #[tokio::test]
 async fn a_request_larger_than_the_queue_is_let_in_alone() {
-    let (queue, _) = queue(&QueueOptions {
+    let (queue, ledger) = queue(&QueueOptions {
         max_bytes: 5,
         ..QueueOptions::default()
     });
-    assert!(queue.push(request(10, 1)));
-    assert!(!queue.push(request(1, 1)));
+    assert!(queue.push(request(10, 1), &ledger));
+    assert!(!queue.push(request(1, 1), &ledger));
 }
 
 #[tokio::test]
@@ -109,8 +109,8 @@ async fn without_a_queue_only_what_is_under_way_has_room() {
         num_consumers: 2,
         ..QueueOptions::default()
     };
-    let (queue, _) = queue(&options);
-    let taken: Vec<_> = (0..3).map(|_| queue.push(request(1, 1))).collect();
+    let (queue, ledger) = queue(&options);
+    let taken: Vec<_> = (0..3).map(|_| queue.push(request(1, 1), &ledger)).collect();
     assert_eq!(taken, [true, true, false]);
 }
 
@@ -118,7 +118,7 @@ async fn without_a_queue_only_what_is_under_way_has_room() {
 async fn what_is_compressed_leaves_in_order_and_takes_up_less() {
     let (queue, requests, ledger) = compressing(&QueueOptions::default());
     for items in 1..=2 {
-        assert!(queue.push(request(100_000, items)));
+        assert!(queue.push(request(100_000, items), &ledger));
     }
     assert_eq!((queue.waiting(), queue.held().bytes), (2, 200_000));
     assert_eq!(
@@ -161,10 +161,10 @@ async fn what_finds_no_room_is_not_compressed() {
         ..QueueOptions::default()
     };
     let (queue, requests, ledger) = compressing(&options);
-    assert!(queue.push(request(1000, 1)));
+    assert!(queue.push(request(1000, 1), &ledger));
     requests.recv().unwrap().pack();
     for _ in 0..3 {
-        assert!(!queue.push(request(1000, 1)));
+        assert!(!queue.push(request(1000, 1), &ledger));
     }
     assert_eq!(requests.try_iter().count(), 0);
     assert_eq!(ledger.entry(Stage::Queue).dropped, [(Reason::QueueFull, 3)]);
@@ -180,7 +180,7 @@ fn a_burst_waits_for_the_compressor_instead_of_being_dropped() {
     let (queue, requests, ledger) = compressing(&options);
     let compressor = std::thread::spawn(move || requests.into_iter().for_each(Unpacked::pack));
     for _ in 0..20 {
-        assert!(queue.push(request(2 * 1024 * 1024, 1)));
+        assert!(queue.push(request(2 * 1024 * 1024, 1), &ledger));
     }
     queue.close();
     compressor.join().unwrap();
@@ -190,9 +190,9 @@ fn a_burst_waits_for_the_compressor_instead_of_being_dropped() {
 
 #[test]
 fn a_compressor_that_is_gone_leaves_requests_as_they_are() {
-    let (queue, requests, _) = compressing(&QueueOptions::default());
+    let (queue, requests, ledger) = compressing(&QueueOptions::default());
     drop(requests);
-    assert!(queue.push(request(1000, 1)));
+    assert!(queue.push(request(1000, 1), &ledger));
     assert_eq!(queue.waiting(), 1);
 }
 
@@ -205,8 +205,8 @@ async fn a_full_queue_is_waited_for_on_request() {
     };
     let (queue, ledger) = queue(&options);
     let pushing = tokio::task::spawn_blocking({
-        let queue = queue.clone();
-        move || (1..=100).all(|items| queue.push(request(1, items)))
+        let (queue, ledger) = (queue.clone(), ledger.clone());
+        move || (1..=100).all(|items| queue.push(request(1, items), &ledger))
     });
     for items in 1..=100 {
         let mut lease = queue.pop().await.unwrap();
@@ -216,10 +216,10 @@ async fn a_full_queue_is_waited_for_on_request() {
     assert!(pushing.await.unwrap());
     assert_eq!(ledger.entry(Stage::Queue).dropped, []);
     // The end does not wait.
-    assert!(queue.push(request(1, 1)));
+    assert!(queue.push(request(1, 1), &ledger));
     let pushing = tokio::task::spawn_blocking({
         let queue = queue.clone();
-        move || queue.push(request(1, 2))
+        move || queue.push(request(1, 2), &ledger)
     });
     queue.close();
     assert!(!pushing.await.unwrap());
@@ -228,8 +228,8 @@ async fn a_full_queue_is_waited_for_on_request() {
 #[tokio::test]
 async fn a_closed_queue_takes_nothing_and_every_consumer_ends_when_it_is_empty() {
     let (queue, requests, ledger) = compressing(&QueueOptions::default());
-    assert!(queue.push(request(1, 1)));
-    assert!(queue.push(request(1, 1)));
+    assert!(queue.push(request(1, 1), &ledger));
+    assert!(queue.push(request(1, 1), &ledger));
     let consume = || {
         let queue = queue.clone();
         tokio::spawn(async move {
@@ -244,7 +244,7 @@ async fn a_closed_queue_takes_nothing_and_every_consumer_ends_when_it_is_empty()
     // All of them wait: nothing is compressed yet.
     tokio::task::yield_now().await;
     queue.close();
-    assert!(!queue.push(request(1, 2)));
+    assert!(!queue.push(request(1, 2), &ledger));
     assert_eq!(ledger.entry(Stage::Queue).dropped, [(Reason::Shutdown, 2)]);
     tokio::task::yield_now().await;
     requests.into_iter().for_each(Unpacked::pack);
@@ -259,7 +259,7 @@ async fn a_closed_queue_takes_nothing_and_every_consumer_ends_when_it_is_empty()
 async fn what_is_left_is_counted_as_lost_at_shutdown() {
     let (queue, requests, ledger) = compressing(&QueueOptions::default());
     for items in [5, 7, 9] {
-        assert!(queue.push(request(1, items)));
+        assert!(queue.push(request(1, items), &ledger));
     }
     for unpacked in requests.try_iter().take(2) {
         unpacked.pack();

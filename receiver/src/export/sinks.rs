@@ -1,6 +1,8 @@
 //! Where an engine sends what it makes: the exporter and the console.
 
-use netflume_core::ledger::{Ledger, Stage};
+use std::sync::Arc;
+
+use netflume_core::ledger::{Ledger, Reason, Stage};
 use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::request::{Request, Signal};
 use netflume_core::otlp::metrics::MetricsEncoder;
@@ -14,6 +16,8 @@ use crate::export::exporter::ExporterHandle;
 pub struct Sinks {
     pub(crate) exporter: Option<ExporterHandle>,
     pub(crate) console: Option<(Printer, Format)>,
+    /// Counts what is handed over, and all that comes after.
+    pub ledger: Arc<Ledger>,
 }
 
 impl Sinks {
@@ -56,13 +60,10 @@ impl Sinks {
         &mut self,
         encoder: &mut MetricsEncoder,
         points: &[ResourceMetrics],
-        ledger: &Ledger,
     ) -> Result<(), ConsoleError> {
         let metrics = points.iter().flat_map(|of| &of.metrics);
         let count = metrics.map(|metric| metric.data.len() as u64).sum();
-        ledger.received(Stage::Metrics, count);
-        ledger.passed(Stage::Metrics, count);
-        if self.wants(Signal::Metrics) {
+        if self.book(Signal::Metrics, count) {
             for of in points {
                 for request in encoder.push(of) {
                     self.send(request)?;
@@ -73,6 +74,24 @@ impl Sinks {
             }
         }
         Ok(())
+    }
+
+    /// Counts records, points or spans that are ready to be handed over: as passed on if an output takes them, else as not exported.
+    /// Whether requests of them are of any use.
+    pub fn book(&self, signal: Signal, count: u64) -> bool {
+        let stage = match signal {
+            Signal::Logs => Stage::Logs,
+            Signal::Metrics => Stage::Metrics,
+            Signal::Traces => Stage::Spans,
+        };
+        let wanted = self.wants(signal);
+        self.ledger.received(stage, count);
+        if wanted || signal == Signal::Logs && self.prints_lines() {
+            self.ledger.passed(stage, count);
+        } else {
+            self.ledger.dropped(stage, Reason::NotExported, count);
+        }
+        wanted
     }
 
     /// Hands a request to the exporters.
@@ -86,7 +105,7 @@ impl Sinks {
         if let Some(exporter) = &self.exporter
             && exporter.exports(request.signal)
         {
-            exporter.push(request);
+            exporter.push(request, &self.ledger);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Ledgers, Reason, Stage};
 
 use super::print_line;
 
@@ -16,28 +16,27 @@ pub(super) enum Output {
 }
 
 /// Prints a line for each output that did not get everything; then the exit status is that of a failure.
-pub(super) fn report(ledger: &Ledger, outputs: &[Output]) -> Option<ExitCode> {
+pub(super) fn report(ledgers: &Ledgers, outputs: &[Output]) -> Option<ExitCode> {
     let lines: Vec<_> = outputs
         .iter()
-        .flat_map(|output| lines(ledger, *output))
+        .flat_map(|output| lines(ledgers, *output))
         .collect();
     lines.iter().for_each(|line| print_line(line));
     (!lines.is_empty()).then_some(ExitCode::FAILURE)
 }
 
-fn lines(ledger: &Ledger, output: Output) -> Vec<String> {
-    // A signal that is not exported is not lost, and an output that broke has an error of its own.
-    let left = |reason| !matches!(reason, Reason::Filtered | Reason::OutputFailed);
+fn lines(ledgers: &Ledgers, output: Output) -> Vec<String> {
+    // An output that broke has an error of its own.
+    let left = |reason: Reason| reason.is_loss() && reason != Reason::OutputFailed;
     // A source that cannot wait loses events while everything behind it waits for the output.
     let overrun = |reason| matches!(reason, Reason::RingFull | Reason::QueueFull);
     let lines = match output {
         Output::Console => vec![
-            line(ledger, &[Stage::Kernel], "the decoder", overrun),
-            line(ledger, &[Stage::Cilium], "the decoder", overrun),
-            line(ledger, &[Stage::Console], "stdout", left),
+            line(ledgers, &[Stage::Source], "the decoder", overrun),
+            line(ledgers, &[Stage::Console], "stdout", left),
         ],
         Output::Collector => vec![line(
-            ledger,
+            ledgers,
             &[Stage::Queue, Stage::Export],
             "the Collector",
             left,
@@ -48,7 +47,7 @@ fn lines(ledger: &Ledger, output: Output) -> Vec<String> {
 
 /// The line for a road of `stages` to `end`, if something was lost on it for one of these reasons.
 fn line(
-    ledger: &Ledger,
+    ledgers: &Ledgers,
     stages: &[Stage],
     end: &str,
     is_loss: impl Fn(Reason) -> bool,
@@ -57,14 +56,14 @@ fn line(
     let mut lost = 0;
     let mut reasons = Vec::new();
     for stage in stages {
-        for (reason, count) in ledger.entry(*stage).dropped {
+        for (reason, count) in ledgers.total(*stage).dropped {
             if is_loss(reason) {
                 lost += count;
                 reasons.push(format!("{count} {}", reason.as_str()));
             }
         }
     }
-    let received = ledger.entry(*first).received;
+    let received = ledgers.total(*first).received;
     let (first, reasons) = (first.as_str(), reasons.join(", "));
     (lost > 0).then(|| {
         format!("netflume: {lost} of {received} items did not get from {first} to {end}: {reasons}")
@@ -77,33 +76,34 @@ mod tests {
 
     #[test]
     fn what_was_lost_on_the_way_out_is_a_line_and_a_failure() {
-        let ledger = Ledger::default();
+        let ledgers = Ledgers::default();
+        let ledger = ledgers.of("cilium");
         let outputs = [Output::Console, Output::Collector];
         for stage in [Stage::Console, Stage::Queue, Stage::Decode] {
             ledger.received(stage, 100);
         }
         ledger.dropped(Stage::Decode, Reason::Malformed, 5);
-        ledger.dropped(Stage::Queue, Reason::Filtered, 5);
+        ledger.dropped(Stage::Queue, Reason::NotExported, 5);
         ledger.dropped(Stage::Console, Reason::OutputFailed, 5);
-        assert_eq!(report(&ledger, &outputs), None);
+        assert_eq!(report(&ledgers, &outputs), None);
         ledger.dropped(Stage::Queue, Reason::QueueFull, 7);
         ledger.dropped(Stage::Export, Reason::Rejected, 3);
-        assert_eq!(report(&ledger, &outputs[..1]), None);
-        assert_eq!(report(&ledger, &outputs), Some(ExitCode::FAILURE));
+        assert_eq!(report(&ledgers, &outputs[..1]), None);
+        assert_eq!(report(&ledgers, &outputs), Some(ExitCode::FAILURE));
         assert_eq!(
-            lines(&ledger, Output::Collector),
+            lines(&ledgers, Output::Collector),
             [
                 "netflume: 10 of 100 items did not get from queue to the Collector: 7 queue_full, 3 rejected"
             ]
         );
         ledger.dropped(Stage::Console, Reason::QueueFull, 1);
-        ledger.received(Stage::Cilium, 8);
-        ledger.dropped(Stage::Cilium, Reason::QueueFull, 2);
-        ledger.dropped(Stage::Cilium, Reason::Malformed, 2);
+        ledger.received(Stage::Source, 8);
+        ledger.dropped(Stage::Source, Reason::QueueFull, 2);
+        ledger.dropped(Stage::Source, Reason::Malformed, 2);
         assert_eq!(
-            lines(&ledger, Output::Console),
+            lines(&ledgers, Output::Console),
             [
-                "netflume: 2 of 8 items did not get from cilium to the decoder: 2 queue_full",
+                "netflume: 2 of 8 items did not get from source to the decoder: 2 queue_full",
                 "netflume: 1 of 100 items did not get from console to stdout: 1 queue_full"
             ]
         );

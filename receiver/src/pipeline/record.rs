@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use netflume_core::decode::recording::Writer;
-use netflume_core::ledger::Ledger;
 use netflume_core::model::batch::{Batch, Now};
 use tokio::sync::mpsc;
 
 use super::driver::Running;
+use super::monitor::Monitor;
 use super::running::{drive, open};
 use super::{print_line, runtime};
 use crate::cli::{self, RecordOptions};
 use crate::config::Config;
 use crate::platform::signals::Signals;
 use crate::platform::{Asked, files};
-use crate::receivers::{Change, Engine, EngineError, Receiver, SourceContext};
+use crate::receivers::{Change, Engine, EngineError, Receiver};
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
 
@@ -81,22 +81,18 @@ pub fn record(
     let runtime = runtime()?;
     runtime.block_on(async {
         let mut signals = Signals::listen().context("signals")?;
-        let ledger = Arc::new(Ledger::default());
+        let monitor = Monitor::default();
         let own = telemetry::own_resource(&config.resource);
-        let state = SelfState::new(Arc::clone(&own), &ledger);
+        let state = SelfState::new(Arc::clone(&own), &monitor.ledgers);
         let level = config.service.telemetry.level;
         let _lines = Telemetry::start(level, &cli::variable, &own, &state, None)?;
-        let context = SourceContext {
-            ledger,
-            health: Arc::default(),
-        };
         let settings = config.settings();
-        let (opened, report) = open(&settings, receivers, &context)?;
+        let (opened, report) = open(&settings, receivers, &monitor)?;
         let path = options.output.display().to_string();
         let file = Recording::create(&options.output).with_context(|| path.clone())?;
         let (failed, mut failures) = mpsc::channel(receivers.len().max(1));
         let engine = |receiver: &dyn Receiver| receiver.recorder(&settings, Box::new(file.clone()));
-        let running = drive(opened, &settings, &context, &failed, engine)?;
+        let running = drive(opened, &settings, &monitor, &failed, engine)?;
         print_line(&format!(
             "{}\nrecording to {path} (Ctrl-C stops)",
             report.summary

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use anyhow::Context;
 use netflume_core::decode::recording::Reader;
 use netflume_core::enrich::host::Host;
-use netflume_core::ledger::Ledger;
 use netflume_core::model::resource::ResourceRef;
 use netflume_core::semconv;
 
 use super::driver::Timed;
 use super::losses::{self, Output};
+use super::monitor::Monitor;
 use super::services::Services;
 use super::{close, runtime};
 use crate::cli::ReplayOptions;
@@ -38,15 +38,20 @@ pub fn replay(
     let path = options.file.display().to_string();
     let file = File::open(&options.file).with_context(|| path.clone())?;
     let reader = Reader::new(BufReader::new(file)).with_context(|| path.clone())?;
-    let ledger = Arc::new(Ledger::default());
+    let monitor = Monitor::default();
     let reloads = Arc::new(Reloads::new(&print::effective(config, true)));
-    let services =
-        runtime.block_on(Services::start(config, &reloads, &ledger, Origin::Recorded))?;
+    let services = runtime.block_on(Services::start(
+        config,
+        &reloads,
+        &monitor,
+        Origin::Recorded,
+    ))?;
     let _inside = runtime.enter();
     let settings = config.settings();
     let nowhere = Path::new("/dev/null");
     let mut engines = Vec::new();
     for receiver in receivers {
+        let ledger = monitor.ledgers.of(receiver.key());
         let context = EngineContext {
             origin: Origin::Recorded,
             host: Host::default(),
@@ -56,9 +61,8 @@ pub fn replay(
                 cgroup: nowhere.into(),
             },
             own: without_run(&services.own),
-            sinks: services.sinks(&Pulse::default()),
+            sinks: services.sinks(&Pulse::default(), &ledger),
             flows: None,
-            ledger: Arc::clone(&ledger),
         };
         engines.push(Timed::new(receiver.engine(&settings, context)?));
     }
@@ -66,7 +70,7 @@ pub fn replay(
     drop(engines);
     let printed = runtime.block_on(services.shutdown(config.service.shutdown_timeout));
     let code = close(printed.map_err(EngineError::from).and(read?))?;
-    Ok(losses::report(&ledger, &[Output::Console, Output::Collector]).unwrap_or(code))
+    Ok(losses::report(&monitor.ledgers, &[Output::Console, Output::Collector]).unwrap_or(code))
 }
 
 /// Feeds every batch to its receiver's engine, and ends them all. The outer error is the file's, the inner one the output's.

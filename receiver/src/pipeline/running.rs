@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use netflume_core::enrich::host::Host;
-use netflume_core::ledger::Ledger;
+use netflume_core::ledger::Ledgers;
 use tokio::sync::mpsc;
 
 use super::driver::{Driver, Running};
+use super::monitor::Monitor;
 use super::observer_api::ObserverApi;
 use super::services::Services;
 use crate::cli;
 use crate::config::{Config, print};
 use crate::directories::host::{self, Roots};
 use crate::receivers::{
-    Change, Engine, EngineContext, EngineError, Origin, Receiver, Settings, Source, SourceContext,
-    SourceError, SourceReport,
+    Change, Engine, EngineContext, EngineError, Origin, Receiver, Settings, Source, SourceError,
+    SourceReport,
 };
 use crate::serve::health::{Pulse, SourceState};
 use crate::telemetry::reloads::Reloads;
@@ -31,7 +32,7 @@ pub(super) struct Pipeline {
     observer: Option<ObserverApi>,
     host: Host,
     roots: Roots,
-    context: SourceContext,
+    monitor: Monitor,
     /// Gets a message when a driver fails.
     failed: mpsc::Sender<&'static str>,
     report: SourceReport,
@@ -49,17 +50,13 @@ impl Pipeline {
         config: Config,
         receivers: &'static [&'static dyn Receiver],
     ) -> anyhow::Result<(Self, mpsc::Receiver<&'static str>)> {
-        let ledger = Arc::new(Ledger::default());
+        let monitor = Monitor::default();
         let reloads = Arc::new(Reloads::new(&print::effective(&config, true)));
-        let services = Services::start(&config, &reloads, &ledger, Origin::Live).await?;
+        let services = Services::start(&config, &reloads, &monitor, Origin::Live).await?;
         let roots = Roots::from_environment(cli::variable);
         let (failed, failures) = mpsc::channel(receivers.len().max(1));
-        let context = SourceContext {
-            ledger,
-            health: Arc::clone(&services.health),
-        };
         let settings = config.settings();
-        let (opened, report) = open(&settings, receivers, &context)?;
+        let (opened, report) = open(&settings, receivers, &monitor)?;
         let mut pipeline = Self {
             config,
             services,
@@ -69,7 +66,7 @@ impl Pipeline {
             observer: None,
             host: host::read_host(&roots),
             roots,
-            context,
+            monitor,
             failed,
             report,
         };
@@ -83,8 +80,8 @@ impl Pipeline {
     }
 
     /// What was received, passed and lost.
-    pub(super) fn ledger(&self) -> Arc<Ledger> {
-        Arc::clone(&self.context.ledger)
+    pub(super) fn ledgers(&self) -> Arc<Ledgers> {
+        Arc::clone(&self.monitor.ledgers)
     }
 
     /// What runs, what that costs, and where records go.
@@ -112,9 +109,12 @@ impl Pipeline {
     pub(super) fn serve_flows(&mut self) -> std::io::Result<()> {
         let extension = self.config.extensions.hubble_observer.as_ref();
         let extension = extension.filter(|_| self.serves_flows(&self.config));
+        let publisher = self.receivers.iter().find(|r| r.publishes_flows());
         self.observer = extension
-            .map(|extension| {
-                ObserverApi::start(extension.options(), Arc::clone(&self.context.ledger))
+            .zip(publisher)
+            .map(|(extension, publisher)| {
+                let ledger = self.monitor.ledgers.of(publisher.key());
+                ObserverApi::start(extension.options(), ledger)
             })
             .transpose()?;
         Ok(())
@@ -135,7 +135,8 @@ impl Pipeline {
     ) -> Result<(), EngineError> {
         let key = receiver.key();
         let observer = self.observer.as_ref();
-        let pulse = self.context.health.watch(key);
+        let pulse = self.monitor.health.watch(key);
+        let ledger = self.monitor.ledgers.of(key);
         let engine = receiver.engine(
             settings,
             EngineContext {
@@ -143,17 +144,16 @@ impl Pipeline {
                 host: self.host.clone(),
                 roots: self.roots.clone(),
                 own: Arc::clone(&self.services.own),
-                sinks: self.services.sinks(&pulse),
+                sinks: self.services.sinks(&pulse, &ledger),
                 flows: observer
                     .filter(|_| receiver.publishes_flows())
                     .map(ObserverApi::publisher),
-                ledger: Arc::clone(&self.context.ledger),
             },
         )?;
         let driver = Driver {
             receiver,
             settings: settings.clone(),
-            context: self.context.clone(),
+            context: self.monitor.source(receiver),
             pulse,
             source,
             engine,
@@ -173,12 +173,12 @@ impl Pipeline {
         let key = receiver.key();
         let result = self.end_receiver(key);
         if receiver.is_enabled(settings) {
-            self.context.health.source(key, SourceState::Starting);
-            let source = receiver.open(settings, &self.context);
+            self.monitor.health.source(key, SourceState::Starting);
+            let source = receiver.open(settings, &self.monitor.source(receiver));
             self.start_receiver(settings, (receiver, source))?;
         } else {
             self.services.forget(key);
-            self.context.health.forget(key);
+            self.monitor.health.forget(key);
         }
         result
     }
@@ -246,14 +246,15 @@ impl Pipeline {
 pub(super) fn open(
     settings: &Settings,
     receivers: &[&'static dyn Receiver],
-    context: &SourceContext,
+    monitor: &Monitor,
 ) -> anyhow::Result<(Vec<Opened>, SourceReport)> {
     let mut opened: Vec<Opened> = Vec::new();
     let mut summaries = Vec::new();
     let mut costs = Vec::new();
     for &receiver in receivers.iter().filter(|r| r.is_enabled(settings)) {
-        context.health.source(receiver.key(), SourceState::Starting);
-        let source = receiver.open(settings, context);
+        let health = &monitor.health;
+        health.source(receiver.key(), SourceState::Starting);
+        let source = receiver.open(settings, &monitor.source(receiver));
         if let Ok(source) = &source {
             let report = source.report();
             summaries.push(report.summary);
@@ -286,7 +287,7 @@ pub(super) fn open(
 pub(super) fn drive(
     opened: Vec<Opened>,
     settings: &Settings,
-    context: &SourceContext,
+    monitor: &Monitor,
     failed: &mpsc::Sender<&'static str>,
     engine: impl Fn(&dyn Receiver) -> Result<Box<dyn Engine>, EngineError>,
 ) -> anyhow::Result<Vec<Running>> {
@@ -296,7 +297,7 @@ pub(super) fn drive(
             let driver = Driver {
                 receiver,
                 settings: settings.clone(),
-                context: context.clone(),
+                context: monitor.source(receiver),
                 pulse: Pulse::default(),
                 source,
                 engine: engine(receiver)?,

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::monitor::Monitor;
 use crate::cli;
 use crate::config::exporters::OtlpGrpc;
 use crate::config::{Config, Extensions};
@@ -24,7 +25,7 @@ use crate::serve::metrics::{MetricsHandler, Registry, Source};
 use crate::telemetry::reloads::Reloads;
 use crate::telemetry::state::SelfState;
 use crate::telemetry::{self, Telemetry};
-use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Ledger, Ledgers};
 use netflume_core::model::resource::ResourceRef;
 
 /// A file or a pipe that takes nothing for so long is not waited for any longer.
@@ -40,7 +41,6 @@ pub(super) struct Services {
     /// The program's own resource.
     pub(super) own: ResourceRef,
     pub(super) health: Arc<Health>,
-    ledger: Arc<Ledger>,
     exporter: CurrentExporter,
     console: Option<(Printing, Format)>,
     origin: Origin,
@@ -68,14 +68,13 @@ impl Services {
     pub(super) async fn start(
         config: &Config,
         reloads: &Arc<Reloads>,
-        ledger: &Arc<Ledger>,
+        monitor: &Monitor,
         origin: Origin,
     ) -> anyhow::Result<Self> {
         let own = telemetry::own_resource(&config.resource);
-        let state = Arc::new(SelfState::new(Arc::clone(&own), ledger));
-        let exporter: CurrentExporter =
-            Arc::new(Mutex::new(start_exporter(config, origin, ledger)?));
-        let health = Arc::new(Health::default());
+        let state = Arc::new(SelfState::new(Arc::clone(&own), &monitor.ledgers));
+        let exporter: CurrentExporter = Arc::new(Mutex::new(start_exporter(config, origin)?));
+        let health = Arc::clone(&monitor.health);
         state.add(telemetry::parts::sources(&health));
         let parts = telemetry::parts::queue(&exporter).into_iter();
         parts
@@ -97,14 +96,14 @@ impl Services {
             .console
             .as_ref()
             .map(|console| {
-                printing(console.format, origin, ledger).map(|printing| (printing, console.format))
+                printing(console.format, origin, &monitor.ledgers)
+                    .map(|printing| (printing, console.format))
             })
             .transpose()
             .context("exporters.console")?;
         let mut services = Self {
             own,
             health,
-            ledger: Arc::clone(ledger),
             exporter,
             console,
             origin,
@@ -144,14 +143,15 @@ impl Services {
         Ok(())
     }
 
-    /// Where an engine sends what it makes. `pulse` is of its thread.
-    pub(super) fn sinks(&self, pulse: &Pulse) -> Sinks {
+    /// Where an engine sends what it makes. `pulse` is of its thread, `ledger` of its receiver.
+    pub(super) fn sinks(&self, pulse: &Pulse, ledger: &Arc<Ledger>) -> Sinks {
         Sinks {
             exporter: self.exporter(),
-            console: self
-                .console
-                .as_ref()
-                .map(|(printing, format)| (printing.printer().watched(pulse.clone()), *format)),
+            console: self.console.as_ref().map(|(printing, format)| {
+                let printer = printing.printer(Arc::clone(ledger));
+                (printer.watched(pulse.clone()), *format)
+            }),
+            ledger: Arc::clone(ledger),
         }
     }
 
@@ -177,7 +177,7 @@ impl Services {
     /// The new one cannot be started; the old one stays.
     pub(super) fn replace_exporter(&mut self, config: &Config) -> anyhow::Result<Replaced> {
         let options = config.exporters.otlp_grpc.as_ref().map(OtlpGrpc::options);
-        let new = start_exporter(config, self.origin, &self.ledger)?;
+        let new = start_exporter(config, self.origin)?;
         let export = own_export(config, options.as_ref());
         let telemetry = self.telemetry.set_export(&self.own, &self.state, export)?;
         let mut exporter = self.exporter.lock().unwrap_or_else(PoisonError::into_inner);
@@ -285,18 +285,14 @@ impl Services {
     }
 }
 
-fn start_exporter(
-    config: &Config,
-    origin: Origin,
-    ledger: &Arc<Ledger>,
-) -> anyhow::Result<Option<ExporterHandle>> {
+fn start_exporter(config: &Config, origin: Origin) -> anyhow::Result<Option<ExporterHandle>> {
     let mut options = config.exporters.otlp_grpc.as_ref().map(OtlpGrpc::options);
     if let Some(options) = &mut options {
         // A recorded file can wait, what happens meanwhile on a live machine cannot.
         options.sending_queue.block_on_overflow = origin == Origin::Recorded;
     }
     options
-        .map(|options| Exporter::start(&options, Arc::clone(ledger)))
+        .map(|options| Exporter::start(&options))
         .transpose()
         .context("exporters.otlp_grpc")
 }
@@ -317,35 +313,18 @@ fn own_export<'a>(
 }
 
 /// The thread that writes to stdout.
-fn printing(format: Format, origin: Origin, ledger: &Arc<Ledger>) -> std::io::Result<Printing> {
+fn printing(format: Format, origin: Origin, ledgers: &Arc<Ledgers>) -> std::io::Result<Printing> {
     let stdout = BufWriter::new(std::io::stdout());
     let options = match format {
         Format::Text => ConsoleOptions::for_stdout(),
         Format::Json => ConsoleOptions::default(),
     };
-    let console = Console::new(Box::new(stdout), options, Arc::clone(ledger));
+    let console = Console::new(Box::new(stdout), options);
     let policy = match origin {
         Origin::Recorded => OverflowPolicy::Wait,
         Origin::Live if std::io::stdout().is_terminal() => OverflowPolicy::Drop,
         Origin::Live => OverflowPolicy::WaitWhileMoving(OUTPUT_PATIENCE),
     };
-    Printing::start(console, policy, Arc::clone(ledger), lost)
-}
-
-/// Items that were lost so far: dropped for another reason than that nobody wants them.
-fn lost(ledger: &Ledger) -> u64 {
-    ledger
-        .entries()
-        .iter()
-        // A request or response that finds no partner is in the records all the same.
-        .filter(|entry| entry.stage != Stage::Exchanges)
-        .flat_map(|entry| &entry.dropped)
-        .filter(|(reason, _)| {
-            !matches!(
-                reason,
-                Reason::Unchanged | Reason::Filtered | Reason::Sampled
-            )
-        })
-        .map(|(_, count)| count)
-        .sum()
+    let ledgers = Arc::clone(ledgers);
+    Printing::start(console, policy, move || ledgers.lost())
 }

@@ -95,7 +95,7 @@ pub fn sources(health: &Arc<Health>) -> Definition {
             let up = |(name, state): (&str, SourceState)| {
                 let name = AttributeValue::Value(Value::Text(name.into()));
                 let up = i64::from(state == SourceState::Running);
-                (vec![(own::SOURCE, name)], Number::Int(up))
+                (vec![(own::RECEIVER, name)], Number::Int(up))
             };
             health.sources().into_iter().map(up).collect()
         },
@@ -125,7 +125,6 @@ mod tests {
     use super::*;
     use crate::export::exporter::Exporter;
     use crate::export::options::ExporterOptions;
-    use netflume_core::ledger::Ledger;
 
     #[tokio::test]
     async fn the_empty_queue_of_each_exported_signal_and_a_failed_source_are_reported() {
@@ -133,7 +132,7 @@ mod tests {
         for signal in [&mut options.logs, &mut options.metrics] {
             signal.endpoint = Some("http://localhost:4317".into());
         }
-        let exporter = Exporter::start(&options, Arc::new(Ledger::default())).unwrap();
+        let exporter = Exporter::start(&options).unwrap();
         let empty = ["logs", "metrics"].map(|signal| {
             let signal = AttributeValue::Value(Value::Text(signal.into()));
             (vec![(own::SIGNAL, signal)], Number::Int(0))

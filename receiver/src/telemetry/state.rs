@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
-use netflume_core::ledger::{Entry, Ledger, Stage};
+use netflume_core::ledger::{Entry, Ledgers, Stage};
 use netflume_core::model::metrics::{
     AttributeValue, Attributes, Data, Metric, Number, NumberPoint, ResourceMetrics, Temporality,
 };
@@ -52,16 +52,16 @@ pub struct SelfState {
 }
 
 impl SelfState {
-    /// The ledger's books, processor time, memory, uptime and version. `resource`: the program's own.
+    /// What the ledgers have, processor time, memory, uptime and version. `resource`: the program's own.
     #[must_use]
-    pub fn new(resource: ResourceRef, ledger: &Arc<Ledger>) -> Self {
+    pub fn new(resource: ResourceRef, ledgers: &Arc<Ledgers>) -> Self {
         let state = Self {
             resource,
             started_unix_ns: unix_ns(),
             definitions: Mutex::default(),
         };
         let books = |name, description, read: fn(&Entry) -> Vec<Reading>| {
-            let ledger = ledger.clone();
+            let ledgers = ledgers.clone();
             Definition {
                 name,
                 unit: "{item}",
@@ -73,39 +73,34 @@ impl SelfState {
                 },
                 whole: true,
                 // Every stage from the start, zeros included: a rate needs a value before the first event.
-                read: Arc::new(move || {
-                    let entries = Stage::ALL.iter().map(|stage| ledger.entry(*stage));
-                    entries.flat_map(|entry| read(&entry)).collect()
-                }),
+                read: Arc::new(move || every_stage(&ledgers, read)),
             }
         };
         state.add(books(
             own::RECEIVED,
             "Items that came into a stage.",
-            |entry| vec![(stage(entry), count(entry.received))],
+            |entry| vec![(Attributes::new(), count(entry.received))],
         ));
         state.add(books(
             own::PASSED,
             "Items that a stage passed on.",
-            |entry| vec![(stage(entry), count(entry.passed))],
+            |entry| vec![(Attributes::new(), count(entry.passed))],
         ));
         state.add(books(
             own::DROPPED,
             "Items that a stage did not pass on, by reason.",
             |entry| {
                 let dropped = |(reason, n): &(netflume_core::ledger::Reason, u64)| {
-                    let mut attributes = vec![(own::REASON, text(reason.as_str()))];
-                    attributes.extend(stage(entry));
-                    (attributes, count(*n))
+                    (vec![(own::REASON, text(reason.as_str()))], count(*n))
                 };
                 entry.dropped.iter().map(dropped).collect()
             },
         ));
         state.add(books(own::HELD, "Items that a stage holds.", |entry| {
             let held = i64::try_from(entry.held()).unwrap_or(i64::MAX);
-            vec![(stage(entry), Number::Int(held))]
+            vec![(Attributes::new(), Number::Int(held))]
         }));
-        state.add(io(ledger));
+        state.add(io(ledgers));
         for definition in own_process() {
             state.add(definition);
         }
@@ -194,9 +189,24 @@ impl SelfState {
     }
 }
 
+/// Every stage of every receiver from the start, zeros included: a rate needs a value before the first event.
+fn every_stage(ledgers: &Ledgers, read: fn(&Entry) -> Vec<Reading>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    for ledger in ledgers.all() {
+        for stage in Stage::ALL {
+            for (mut attributes, value) in read(&ledger.entry(*stage)) {
+                attributes.push((own::RECEIVER, text(ledger.receiver())));
+                attributes.push((own::STAGE, text(stage.as_str())));
+                readings.push((attributes, value));
+            }
+        }
+    }
+    readings
+}
+
 /// Bytes of the stages that count them.
-fn io(ledger: &Arc<Ledger>) -> Definition {
-    let ledger = ledger.clone();
+fn io(ledgers: &Arc<Ledgers>) -> Definition {
+    let ledgers = ledgers.clone();
     Definition {
         name: own::IO,
         unit: "By",
@@ -204,11 +214,11 @@ fn io(ledger: &Arc<Ledger>) -> Definition {
         kind: Kind::Counter,
         whole: true,
         read: Arc::new(move || {
-            let entries = ledger.entries().into_iter();
-            let counted = entries.filter(|entry| entry.bytes > 0);
-            counted
-                .map(|entry| (stage(&entry), count(entry.bytes)))
-                .collect()
+            let mut bytes = every_stage(&ledgers, |entry| {
+                vec![(Attributes::new(), count(entry.bytes))]
+            });
+            bytes.retain(|(_, bytes)| *bytes != Number::Int(0));
+            bytes
         }),
     }
 }
@@ -237,10 +247,6 @@ fn real(value: Number) -> f64 {
         Number::Int(value) => value as f64,
         Number::Double(value) => value,
     }
-}
-
-fn stage(entry: &Entry) -> Attributes {
-    vec![(own::STAGE, text(entry.stage.as_str()))]
 }
 
 fn text(value: &str) -> AttributeValue {
@@ -332,13 +338,15 @@ mod tests {
     use netflume_core::ledger::Reason;
 
     #[test]
-    fn the_books_and_the_process_are_told() {
-        let ledger = Arc::new(Ledger::default());
+    fn the_books_of_each_receiver_and_the_process_are_reported() {
+        let ledgers = Arc::new(Ledgers::default());
+        let ledger = ledgers.of("ebpf");
+        ledgers.of("cilium").received(Stage::Queue, 2);
         ledger.received(Stage::Queue, 10);
         ledger.passed(Stage::Queue, 6);
         ledger.dropped(Stage::Queue, Reason::QueueFull, 3);
         let resource = ResourceRef::default();
-        let state = SelfState::new(resource.clone(), &ledger);
+        let state = SelfState::new(resource.clone(), &ledgers);
         state.add(Definition {
             name: own::QUEUE_SIZE,
             unit: "{request}",
@@ -349,11 +357,12 @@ mod tests {
         });
         let text = write(&state.metrics(), &resource, Format::Text);
         for line in [
-            "netflume_received_total{stage=\"queue\"} 10",
-            "netflume_passed_total{stage=\"queue\"} 6",
-            "netflume_dropped_total{reason=\"queue_full\",stage=\"queue\"} 3",
-            "netflume_held{stage=\"queue\"} 1",
-            "netflume_received_total{stage=\"kernel\"} 0",
+            "netflume_received_total{receiver=\"cilium\",stage=\"queue\"} 2",
+            "netflume_received_total{receiver=\"ebpf\",stage=\"queue\"} 10",
+            "netflume_passed_total{receiver=\"ebpf\",stage=\"queue\"} 6",
+            "netflume_dropped_total{reason=\"queue_full\",receiver=\"ebpf\",stage=\"queue\"} 3",
+            "netflume_held{receiver=\"ebpf\",stage=\"queue\"} 1",
+            "netflume_received_total{receiver=\"ebpf\",stage=\"source\"} 0",
             "netflume_queue_size 7",
             concat!(
                 "netflume_build_info{version=\"",

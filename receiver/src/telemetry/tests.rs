@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::export::options::Headers;
-use netflume_core::ledger::{Ledger, Stage};
+use netflume_core::ledger::{Ledgers, Stage};
 
 #[derive(Clone, Default)]
 struct Collector {
@@ -110,10 +110,10 @@ fn text_of(
 #[tokio::test(flavor = "multi_thread")]
 async fn own_metrics_arrive_with_the_own_resource_and_the_datas_headers() {
     let (collector, options) = collector().await;
-    let ledger = Arc::new(Ledger::default());
-    ledger.received(Stage::Decode, 5);
+    let ledgers = Arc::new(Ledgers::default());
+    ledgers.of("ebpf").received(Stage::Decode, 5);
     let resource = own_resource(&ResourceVariables::default());
-    let state = SelfState::new(resource.clone(), &ledger);
+    let state = SelfState::new(resource.clone(), &ledgers);
     let meters = meters(&export(&options), &resource, &state).unwrap();
     let telemetry = Telemetry {
         meters,

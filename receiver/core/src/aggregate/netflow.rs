@@ -113,7 +113,7 @@ struct Counts {
     received: u64,
     passed: u64,
     unchanged: u64,
-    filtered: u64,
+    loopback: u64,
     full: u64,
 }
 
@@ -194,7 +194,7 @@ impl FlowTable {
         identify: &mut impl FnMut(&Owner, u64) -> Arc<Identity>,
     ) {
         if !self.options.loopback && (is_loopback(&state.peer) || is_loopback(&state.local)) {
-            self.counts.filtered += 1;
+            self.counts.loopback += 1;
             return;
         }
         if state.transport == Transport::Udp && state.role == Role::Server {
@@ -473,7 +473,7 @@ impl FlowTable {
         ledger.passed(Stage::Netflow, counts.passed);
         for (reason, count) in [
             (Reason::Unchanged, counts.unchanged),
-            (Reason::Filtered, counts.filtered),
+            (Reason::Loopback, counts.loopback),
             (Reason::TableFull, counts.full),
         ] {
             ledger.dropped(Stage::Netflow, reason, count);

@@ -55,7 +55,7 @@ impl Selection {
             return Ok(());
         };
         if !self.filters.is_empty() && !self.filters.pass(flow, node) {
-            return Err(Reason::Filtered);
+            return Err(Reason::NotSelected);
         }
         if self.rate >= 1.0 {
             return Ok(());
@@ -111,8 +111,8 @@ mod tests {
         .unwrap();
         let node = Node::default();
         let mut take = |event: &CiliumEvent| selection.take(event, &node);
-        assert_eq!(take(&flow(Verdict::FORWARDED)), Err(Reason::Filtered));
-        assert_eq!(take(&flow(Verdict::AUDIT)), Err(Reason::Filtered));
+        assert_eq!(take(&flow(Verdict::FORWARDED)), Err(Reason::NotSelected));
+        assert_eq!(take(&flow(Verdict::AUDIT)), Err(Reason::NotSelected));
         assert_eq!(take(&flow(Verdict::DROPPED)), Err(Reason::Sampled));
         assert_eq!(take(&CiliumEvent::Lost(LostEvent::default())), Ok(()));
     }

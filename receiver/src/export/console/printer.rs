@@ -35,13 +35,20 @@ pub enum OverflowPolicy {
     Wait,
 }
 
+/// What is to be written, and whose items they are.
 #[derive(Debug)]
-enum Job {
+struct Job {
+    content: Content,
+    ledger: Arc<Ledger>,
+}
+
+#[derive(Debug)]
+enum Content {
     Lines(Vec<Line>),
     Request(Request),
 }
 
-impl Job {
+impl Content {
     fn items(&self) -> u64 {
         match self {
             Self::Lines(lines) => lines.len() as u64,
@@ -67,14 +74,14 @@ struct Shared {
     room: Condvar,
     policy: OverflowPolicy,
     output: Arc<Progress>,
-    ledger: Arc<Ledger>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     jobs: VecDeque<Job>,
+    /// Items that are being written, and whose they are.
+    writing: Option<(u64, Arc<Ledger>)>,
     /// Of what waits and what is being written.
-    items: u64,
     bytes: usize,
     /// Nothing more comes.
     closed: bool,
@@ -87,10 +94,11 @@ struct State {
     failed: Option<ConsoleError>,
 }
 
-/// Takes what is to be shown; cheap to clone.
+/// Takes what one receiver shows; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Printer {
     shared: Arc<Shared>,
+    ledger: Arc<Ledger>,
     pulse: Pulse,
 }
 
@@ -109,7 +117,7 @@ impl Printer {
         if lines.is_empty() {
             return Ok(());
         }
-        self.hand_over(Job::Lines(lines))
+        self.hand_over(Content::Lines(lines))
     }
 
     /// Shows a request as one line of OTLP JSON.
@@ -117,32 +125,34 @@ impl Printer {
     /// # Errors
     /// As for [`Printer::lines`].
     pub fn request(&self, request: Request) -> Result<(), ConsoleError> {
-        self.hand_over(Job::Request(request))
+        self.hand_over(Content::Request(request))
     }
 
-    fn hand_over(&self, job: Job) -> Result<(), ConsoleError> {
-        let shared = &*self.shared;
-        let (items, bytes) = (job.items(), job.bytes());
-        shared.ledger.received(Stage::Console, items);
+    fn hand_over(&self, content: Content) -> Result<(), ConsoleError> {
+        let Self { shared, ledger, .. } = self;
+        let (items, bytes) = (content.items(), content.bytes());
+        ledger.received(Stage::Console, items);
         let mut wait = Wait::default();
         let mut state = shared.lock();
         loop {
             if state.ended {
                 drop(state);
-                shared.drop_items(Reason::OutputFailed, items);
+                ledger.dropped(Stage::Console, Reason::OutputFailed, items);
                 return Err(ConsoleError::Closed);
             }
             if state.bytes == 0 || state.bytes.saturating_add(bytes) <= WAITING_BYTES_MAX {
                 state.bytes += bytes;
-                state.items += items;
-                state.jobs.push_back(job);
+                state.jobs.push_back(Job {
+                    content,
+                    ledger: Arc::clone(ledger),
+                });
                 drop(state);
                 shared.to_do.notify_one();
                 return Ok(());
             }
             let Some(time) = wait.next(shared, &mut state) else {
                 drop(state);
-                shared.drop_items(Reason::QueueFull, items);
+                ledger.dropped(Stage::Console, Reason::QueueFull, items);
                 return Ok(());
             };
             self.pulse.beat();
@@ -187,10 +197,6 @@ impl Wait {
 }
 
 impl Shared {
-    fn drop_items(&self, reason: Reason, items: u64) {
-        self.ledger.dropped(Stage::Console, reason, items);
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is whole between any two statements that could panic, so a poisoned lock is as good as another.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -202,15 +208,14 @@ impl Shared {
 pub struct Printing(Arc<Shared>);
 
 impl Printing {
-    /// Starts the thread. `lost` tells how many items were lost anywhere, for the last line.
+    /// Starts the thread. `lost`: how many items were lost anywhere, for the last line.
     ///
     /// # Errors
     /// No thread can be started.
     pub fn start(
         console: Console,
         policy: OverflowPolicy,
-        ledger: Arc<Ledger>,
-        lost: fn(&Ledger) -> u64,
+        lost: impl FnOnce() -> u64 + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -218,7 +223,6 @@ impl Printing {
             room: Condvar::new(),
             policy,
             output: console.progress(),
-            ledger,
         });
         let writer = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -234,11 +238,12 @@ impl Printing {
         Ok(Self(shared))
     }
 
-    /// The side of those who print.
+    /// For a receiver, whose items `ledger` counts.
     #[must_use]
-    pub fn printer(&self) -> Printer {
+    pub fn printer(&self, ledger: Arc<Ledger>) -> Printer {
         Printer {
             shared: Arc::clone(&self.0),
+            ledger,
             pulse: Pulse::default(),
         }
     }
@@ -267,16 +272,22 @@ impl Printing {
             let waited = shared.room.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        let (left, ended, failed) = (state.items, state.ended, state.failed.take());
+        let (ended, failed) = (state.ended, state.failed.take());
+        let mut left: Vec<_> = state.writing.take().into_iter().collect();
+        let jobs = state.jobs.drain(..);
+        left.extend(jobs.map(|job| (job.content.items(), job.ledger)));
         drop(state);
-        if left > 0 {
-            let reason = if ended {
-                Reason::OutputFailed
-            } else {
-                tracing::warn!(items = left, "exporters.console: the output takes no more");
-                Reason::Shutdown
-            };
-            shared.drop_items(reason, left);
+        let items: u64 = left.iter().map(|(items, _)| items).sum();
+        let reason = if ended {
+            Reason::OutputFailed
+        } else {
+            Reason::Shutdown
+        };
+        if items > 0 && !ended {
+            tracing::warn!(items, "exporters.console: the output takes no more");
+        }
+        for (items, ledger) in left {
+            ledger.dropped(Stage::Console, reason, items);
         }
         failed.map_or(Ok(()), Err)
     }
@@ -285,7 +296,7 @@ impl Printing {
 fn print(
     mut console: Console,
     shared: &Shared,
-    lost: fn(&Ledger) -> u64,
+    lost: impl FnOnce() -> u64,
 ) -> Result<(), ConsoleError> {
     let mut state = shared.lock();
     loop {
@@ -297,20 +308,22 @@ fn print(
             state = woken.unwrap_or_else(PoisonError::into_inner);
             continue;
         };
+        let Job { content, ledger } = job;
+        state.writing = Some((content.items(), Arc::clone(&ledger)));
         drop(state);
-        let (items, bytes) = (job.items(), job.bytes());
-        let shown = match job {
-            Job::Lines(lines) => console.lines(&lines),
-            Job::Request(request) => console.request(&request),
+        let bytes = content.bytes();
+        let shown = match content {
+            Content::Lines(lines) => console.lines(&lines, &ledger),
+            Content::Request(request) => console.request(&request, &ledger),
         };
         state = shared.lock();
-        state.items -= items;
+        state.writing = None;
         state.bytes -= bytes;
         shared.room.notify_all();
         shown?;
     }
     drop(state);
-    console.finish(lost(&shared.ledger))
+    console.finish(lost())
 }
 
 #[cfg(test)]

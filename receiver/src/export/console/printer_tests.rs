@@ -41,16 +41,20 @@ impl Stalled {
         let console = Console::new(
             Box::new(Gate(closed, Arc::clone(&text))),
             ConsoleOptions::default(),
-            Arc::clone(&ledger),
         );
-        let lost = |ledger: &Ledger| ledger.entry(Stage::Console).dropped_total();
-        let printing = Printing::start(console, policy, Arc::clone(&ledger), lost).unwrap();
+        let counted = Arc::clone(&ledger);
+        let lost = move || counted.entry(Stage::Console).dropped_total();
+        let printing = Printing::start(console, policy, lost).unwrap();
         Self {
             gate,
             text,
             ledger,
             printing,
         }
+    }
+
+    fn printer(&self) -> Printer {
+        self.printing.printer(Arc::clone(&self.ledger))
     }
 
     fn open(&self) {
@@ -87,7 +91,7 @@ fn several_threads_share_one_header_and_one_last_line() {
     let threads: Vec<_> = ["a", "b"]
         .into_iter()
         .map(|name| {
-            let printer = stalled.printing.printer();
+            let printer = stalled.printer();
             std::thread::spawn(move || {
                 for _ in 0..50 {
                     printer.lines(vec![line(name), line(name)]).unwrap();
@@ -109,7 +113,7 @@ fn several_threads_share_one_header_and_one_last_line() {
 fn a_stalled_terminal_holds_nobody_up_and_what_does_not_fit_is_reported() {
     let stalled = Stalled::start(OverflowPolicy::Drop);
     // Far more than waits; none of these calls waits.
-    let sent = flood(&stalled.printing.printer(), 3);
+    let sent = flood(&stalled.printer(), 3);
     let dropped = stalled.ledger.entry(Stage::Console).dropped_total();
     assert!(dropped > sent / 2 && dropped < sent, "{dropped} of {sent}");
     stalled.open();
@@ -131,7 +135,7 @@ fn a_stalled_terminal_holds_nobody_up_and_what_does_not_fit_is_reported() {
 #[test]
 fn an_output_that_stays_stalled_is_left_at_the_end() {
     let stalled = Stalled::start(OverflowPolicy::Drop);
-    let printer = stalled.printing.printer();
+    let printer = stalled.printer();
     printer.lines(vec![line("x"); 3]).unwrap();
     drop(printer);
     let ledger = Arc::clone(&stalled.ledger);
@@ -147,7 +151,7 @@ fn an_output_that_stays_stalled_is_left_at_the_end() {
 fn a_slow_pipe_is_waited_for_and_loses_nothing() {
     for policy in [OverflowPolicy::Wait, OverflowPolicy::WaitWhileMoving(LONG)] {
         let stalled = Stalled::start(policy);
-        let printer = stalled.printing.printer();
+        let printer = stalled.printer();
         let thread = std::thread::spawn(move || flood(&printer, 3));
         // More than fits is not taken before something is written.
         let full = || stalled.printing.0.lock().bytes > WAITING_BYTES_MAX / 2;
@@ -167,7 +171,7 @@ fn a_slow_pipe_is_waited_for_and_loses_nothing() {
 fn a_pipe_that_does_not_move_is_waited_for_once_and_again_when_it_moves() {
     let patience = Duration::from_millis(100);
     let stalled = Stalled::start(OverflowPolicy::WaitWhileMoving(patience));
-    let printer = stalled.printing.printer();
+    let printer = stalled.printer();
     let begin = Instant::now();
     let sent = flood(&printer, 3);
     let took = begin.elapsed();
@@ -205,7 +209,7 @@ fn only_an_output_that_has_something_to_take_can_stall() {
     let next = || Wait::default().next(&shared, &mut shared.lock());
     // As while lines are made ready, however long that takes.
     assert!(next().is_some());
-    stalled.printing.printer().lines(vec![line("x")]).unwrap();
+    stalled.printer().lines(vec![line("x")]).unwrap();
     while !shared.output.is_awaited.load(Relaxed) {
         std::thread::yield_now();
     }
@@ -219,7 +223,7 @@ fn at_the_end_nobody_waits_beyond_the_time_allowed() {
     let stalled = Stalled::start(OverflowPolicy::WaitWhileMoving(Duration::MAX));
     stalled.printing.end_within(Duration::ZERO);
     // Would never come back.
-    flood(&stalled.printing.printer(), 2);
+    flood(&stalled.printer(), 2);
     stalled.printing.finish(Some(Duration::ZERO)).unwrap();
     let entry = stalled.ledger.entry(Stage::Console);
     assert_eq!((entry.passed, entry.held()), (0, 0));
@@ -228,7 +232,7 @@ fn at_the_end_nobody_waits_beyond_the_time_allowed() {
 #[test]
 fn a_reader_that_goes_away_ends_the_printing() {
     let stalled = Stalled::start(OverflowPolicy::Drop);
-    let printer = stalled.printing.printer();
+    let printer = stalled.printer();
     assert!(stalled.text().is_empty());
     drop(stalled.gate);
     let mut sent = 0;

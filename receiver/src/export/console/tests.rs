@@ -4,7 +4,9 @@ use std::slice;
 
 use super::*;
 use crate::written::Written;
-use netflume_core::model::netflow::{ConnectError, Direction, Process, Role, Transport};
+use netflume_core::model::netflow::{
+    ConnectError, Direction, NetflowRecord, Process, Role, Transport,
+};
 use netflume_core::model::printable::is_printable;
 
 struct Broken(io::ErrorKind);
@@ -54,10 +56,19 @@ fn record(name: &str, pid: u32, local: &str, peer: &str) -> NetflowRecord {
     }
 }
 
-fn console(options: ConsoleOptions) -> (Console, Written, Arc<Ledger>) {
-    let (output, ledger) = (Written::default(), Arc::new(Ledger::default()));
-    let console = Console::new(Box::new(output.clone()), options, ledger.clone());
+fn console(options: ConsoleOptions) -> (Console, Written, Ledger) {
+    let (output, ledger) = (Written::default(), Ledger::default());
+    let console = Console::new(Box::new(output.clone()), options);
     (console, output, ledger)
+}
+
+fn show(
+    console: &mut Console,
+    records: &[NetflowRecord],
+    ledger: &Ledger,
+) -> Result<(), ConsoleError> {
+    let lines: Vec<_> = records.iter().map(Line::from).collect();
+    console.lines(&lines, ledger)
 }
 
 #[test]
@@ -76,14 +87,8 @@ fn records_are_aligned_lines_under_one_header() {
     let mut udp = record("systemd-resolved", 5, "10.0.2.15:1", "[2001:db8::1]:53");
     udp.transport = Transport::Udp;
     (udp.tcp_established, udp.tcp_closed) = (0, 0);
-    console
-        .records(&[
-            record("curl", 4711, "10.0.2.15:40000", "93.184.216.34:443"),
-            incoming,
-            refused,
-            udp,
-        ])
-        .unwrap();
+    let curl = record("curl", 4711, "10.0.2.15:40000", "93.184.216.34:443");
+    show(&mut console, &[curl, incoming, refused, udp], &ledger).unwrap();
     console.finish(0).unwrap();
     assert_eq!(
         output.text(),
@@ -103,9 +108,9 @@ TIME      KIND    WHO                 LOCAL              PEER                   
 #[test]
 fn on_a_terminal_the_header_comes_again_after_a_page_and_when_a_column_grew() {
     let headers = |options, batches: &[&[NetflowRecord]]| {
-        let (mut console, output, _) = console(options);
+        let (mut console, output, ledger) = console(options);
         for batch in batches {
-            console.records(batch).unwrap();
+            show(&mut console, batch, &ledger).unwrap();
         }
         output.text().matches("TIME").count()
     };
@@ -148,8 +153,8 @@ fn colours_are_there_only_when_asked_for() {
             colour,
             ..ConsoleOptions::default()
         };
-        let (mut console, output, _) = console(options);
-        console.records(slice::from_ref(&failed)).unwrap();
+        let (mut console, output, ledger) = console(options);
+        show(&mut console, slice::from_ref(&failed), &ledger).unwrap();
         assert_eq!(output.text().contains('\x1b'), colour);
         assert!(
             output
@@ -165,15 +170,10 @@ fn a_reader_that_went_away_is_told_apart_from_a_full_disk_and_both_are_booked() 
         (io::ErrorKind::BrokenPipe, true),
         (io::ErrorKind::StorageFull, false),
     ] {
-        let ledger = Arc::new(Ledger::default());
-        let mut console = Console::new(
-            Box::new(Broken(kind)),
-            ConsoleOptions::default(),
-            ledger.clone(),
-        );
-        let error = console
-            .records(&[record("a", 1, "10.0.0.1:1", "10.0.0.2:2")])
-            .unwrap_err();
+        let ledger = Ledger::default();
+        let mut console = Console::new(Box::new(Broken(kind)), ConsoleOptions::default());
+        let one = [record("a", 1, "10.0.0.1:1", "10.0.0.2:2")];
+        let error = show(&mut console, &one, &ledger).unwrap_err();
         assert_eq!(matches!(error, ConsoleError::Closed), closed);
         let entry = ledger.entry(Stage::Console);
         assert_eq!(entry.passed, 0);
@@ -190,7 +190,6 @@ fn times_are_shown_by_the_clock_of_the_zone() {
             time_zone: zone,
             ..ConsoleOptions::default()
         },
-        Arc::default(),
     );
     let at = |seconds: u64| console.time(seconds * 1_000_000_000 + 999_999_999);
     // 2026-01-15 and 2026-07-15, both at 23:30:05 UTC.
@@ -211,12 +210,8 @@ fn no_text_of_others_moves_the_cursor_or_begins_a_line() {
         ..Line::default()
     };
     let out = Written::default();
-    let mut console = Console::new(
-        Box::new(out.clone()),
-        ConsoleOptions::default(),
-        Arc::default(),
-    );
-    console.lines(&[line]).unwrap();
+    let mut console = Console::new(Box::new(out.clone()), ConsoleOptions::default());
+    console.lines(&[line], &Ledger::default()).unwrap();
     let text = out.text();
     assert_eq!(text.lines().count(), 2, "{text:?}");
     assert!(

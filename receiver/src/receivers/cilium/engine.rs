@@ -114,14 +114,14 @@ impl Output {
                     spans: settings.spans,
                 },
                 Arc::clone(&resource),
-                Arc::clone(&context.ledger),
+                Arc::clone(&context.sinks.ledger),
             ),
             logs: CiliumLogsEncoder::new(settings.logs, Arc::clone(&resource)),
             node_resource: resource,
             own: context.own,
             points: MetricsEncoder::new(settings.points),
+            ledger: Arc::clone(&context.sinks.ledger),
             sinks: context.sinks,
-            ledger: context.ledger,
             lines: Vec::new(),
             published: context.flows,
             metrics_due: Schedule::every(METRICS_INTERVAL),
@@ -138,7 +138,7 @@ impl Output {
         self.count_missed(unix_ns);
         let mut points = self.exchanges.points(unix_ns);
         points.extend(self.metrics.export(&self.own, unix_ns));
-        self.sinks.points(&mut self.points, &points, &self.ledger)
+        self.sinks.points(&mut self.points, &points)
     }
 
     /// What clients of the Observer API missed since the last time.
@@ -173,21 +173,19 @@ impl Output {
         let Some(selection) = &mut self.selection else {
             return Ok(());
         };
-        self.ledger.received(Stage::Logs, 1);
         if let Err(reason) = selection.take(event, &self.node) {
+            self.ledger.received(Stage::Logs, 1);
             self.ledger.dropped(Stage::Logs, reason, 1);
             return Ok(());
         }
-        self.ledger.passed(Stage::Logs, 1);
+        let exported = self.sinks.book(Signal::Logs, 1);
         if self.sinks.prints_lines() {
             self.lines.push(line(event));
             if self.lines.len() == LINES_MAX {
                 self.print()?;
             }
         }
-        if self.sinks.wants(Signal::Logs)
-            && let Some(request) = self.logs.push(event, span.as_ref(), &self.node)
-        {
+        if exported && let Some(request) = self.logs.push(event, span.as_ref(), &self.node) {
             self.sinks.send(request)?;
         }
         Ok(())

@@ -23,9 +23,9 @@ fn context(flows: Option<FlowPublisher>) -> EngineContext {
         sinks: Sinks {
             exporter: None,
             console: None,
+            ledger: Arc::default(),
         },
         flows,
-        ledger: Arc::default(),
     }
 }
 
@@ -33,7 +33,7 @@ fn context(flows: Option<FlowPublisher>) -> EngineContext {
 fn what_our_own_queue_lost_is_counted_by_event_and_goes_to_clients_and_records() {
     let ring = ring(Capacity::default(), Arc::default());
     let context = context(Some(FlowPublisher::new(ring.clone())));
-    let ledger = Arc::clone(&context.ledger);
+    let ledger = Arc::clone(&context.sinks.ledger);
     let options = CiliumOptions::default();
     let mut engine = CiliumEngine::new(&options, &Settings::default(), context).unwrap();
     for count in [40, 2] {

@@ -221,7 +221,7 @@ impl Events {
                         self.names.unknown_cgroup(unix_ns);
                     }
                     let reason = match error {
-                        FlowError::UnknownCgroup => Reason::Filtered,
+                        FlowError::UnknownCgroup => Reason::UnknownCgroup,
                         FlowError::Event(_)
                         | FlowError::UnknownPayload(_)
                         | FlowError::Payload(_) => Reason::Malformed,

@@ -122,13 +122,12 @@ impl ExchangePublisher {
             if sinks.wants(Signal::Traces)
                 && let Some(span) = span::of(&exchange, said, &resource)
             {
-                self.ledger.received(Stage::Spans, 1);
                 if !span.context.is_sampled() {
+                    self.ledger.received(Stage::Spans, 1);
                     self.ledger.dropped(Stage::Spans, Reason::Sampled, 1);
-                    continue;
-                }
-                self.ledger.passed(Stage::Spans, 1);
-                if let Some(request) = self.spans.push(&span) {
+                } else if sinks.book(Signal::Traces, 1)
+                    && let Some(request) = self.spans.push(&span)
+                {
                     sinks.send(request)?;
                 }
             }

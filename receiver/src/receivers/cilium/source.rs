@@ -267,7 +267,7 @@ impl Reader {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.ledger
-            .dropped(Stage::Cilium, Reason::Shutdown, self.messages);
+            .dropped(Stage::Source, Reason::Shutdown, self.messages);
     }
 
     /// One connection after the other, until told to stop.
@@ -349,7 +349,7 @@ impl Reader {
                     return error.into();
                 }
             };
-            self.ledger.bytes(Stage::Cilium, count as u64);
+            self.ledger.bytes(Stage::Source, count as u64);
             partial.extend_from_slice(buffer.get(..count).unwrap_or_default());
             let (taken, wrong) = self.take(&mut monitor, &partial, received);
             partial.drain(..taken);
@@ -402,7 +402,7 @@ impl Reader {
         }
         *received += kept + refused;
         self.messages += kept;
-        self.ledger.received(Stage::Cilium, kept);
+        self.ledger.received(Stage::Source, kept);
         self.refuse(Reason::QueueFull, refused);
         if refused > 0 {
             let now_ns = clock::now().unix_ns;
@@ -418,8 +418,8 @@ impl Reader {
 
     /// Books messages that go no further.
     fn refuse(&self, reason: Reason, messages: u64) {
-        self.ledger.received(Stage::Cilium, messages);
-        self.ledger.dropped(Stage::Cilium, reason, messages);
+        self.ledger.received(Stage::Source, messages);
+        self.ledger.dropped(Stage::Source, reason, messages);
     }
 
     /// Gives the backlog to the decoder, if it has room; false when there is no decoder any more.
@@ -431,7 +431,7 @@ impl Reader {
         self.waiting.fetch_add(bytes, Relaxed);
         match self.sender.try_send(batch) {
             Ok(()) => {
-                self.ledger.passed(Stage::Cilium, self.messages);
+                self.ledger.passed(Stage::Source, self.messages);
                 self.messages = 0;
                 true
             }

@@ -59,8 +59,8 @@ impl EbpfEngine {
             series: settings.series,
             logs: LogsEncoder::new(settings.logs),
             points: MetricsEncoder::new(settings.points),
+            ledger: Arc::clone(&context.sinks.ledger),
             sinks: context.sinks,
-            ledger: context.ledger,
             records: Vec::new(),
         }
     }
@@ -111,21 +111,19 @@ impl EbpfEngine {
             .map(|metrics| metrics.collect(unix_ns))
             .unwrap_or_default();
         self.send_records()?;
-        self.sinks.points(&mut self.points, &points, &self.ledger)?;
+        self.sinks.points(&mut self.points, &points)?;
         Ok(())
     }
 
     fn send_records(&mut self) -> Result<(), ConsoleError> {
         let records = std::mem::take(&mut self.records);
-        let count = records.len() as u64;
-        self.ledger.received(Stage::Logs, count);
-        self.ledger.passed(Stage::Logs, count);
+        let exported = self.sinks.book(Signal::Logs, records.len() as u64);
         if self.sinks.prints_lines() {
             for some in records.chunks(LINES_MAX) {
                 self.sinks.lines(some.iter().map(Line::from).collect())?;
             }
         }
-        if self.sinks.wants(Signal::Logs) {
+        if exported {
             for record in &records {
                 if let Some(request) = self.logs.push(record) {
                     self.sinks.send(request)?;

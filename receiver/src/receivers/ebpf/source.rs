@@ -167,8 +167,8 @@ impl KernelSource {
             self.words.udp_epoch ^= 1;
         } else if let Some(udp) = &mut self.udp {
             let count = udp.read(self.words.udp_epoch ^ 1, clock::now().boot_ns, &mut found);
-            self.ledger.received(Stage::Kernel, count);
-            self.ledger.passed(Stage::Kernel, count);
+            self.ledger.received(Stage::Source, count);
+            self.ledger.passed(Stage::Source, count);
         }
         self.last_pass_bytes = found.len();
         let mut meanwhile = Vec::new();
@@ -199,8 +199,8 @@ impl KernelSource {
                 None => Ok(()),
             });
         let count = records(bytes.get(before..).unwrap_or_default()).count() as u64;
-        self.ledger.received(Stage::Kernel, count);
-        self.ledger.passed(Stage::Kernel, count);
+        self.ledger.received(Stage::Source, count);
+        self.ledger.passed(Stage::Source, count);
         result
     }
 
@@ -223,8 +223,8 @@ impl KernelSource {
             count += 1;
         }
         // What waits in the ring is not booked as held: the kernel does not count what it could send.
-        self.ledger.received(Stage::Kernel, count);
-        self.ledger.passed(Stage::Kernel, count);
+        self.ledger.received(Stage::Source, count);
+        self.ledger.passed(Stage::Source, count);
     }
 
     fn push(&self, mut bytes: Vec<u8>, batches: &mut Vec<Batch>) {
@@ -268,15 +268,15 @@ impl KernelSource {
         }
         let missed = self.missed.grown(&self.ebpf);
         self.ledger.received(
-            Stage::Kernel,
+            Stage::Source,
             of(counter::RING_FULL) + refused + overflowed + missed,
         );
         self.ledger
-            .dropped(Stage::Kernel, Reason::TableFull, overflowed);
-        self.ledger.dropped(Stage::Kernel, Reason::Nested, missed);
+            .dropped(Stage::Source, Reason::TableFull, overflowed);
+        self.ledger.dropped(Stage::Source, Reason::Nested, missed);
         self.ledger
-            .dropped(Stage::Kernel, Reason::RingFull, of(counter::RING_FULL));
-        self.ledger.dropped(Stage::Kernel, Reason::MapFull, refused);
+            .dropped(Stage::Source, Reason::RingFull, of(counter::RING_FULL));
+        self.ledger.dropped(Stage::Source, Reason::MapFull, refused);
         of(counter::UDP_PEER_UNKNOWN)
     }
 }

@@ -106,7 +106,7 @@ fn an_agent_that_trickles_stops_in_a_message_and_comes_back_is_read_on() {
         expected
     );
     drop(source);
-    let entry = ledger.entry(Stage::Cilium);
+    let entry = ledger.entry(Stage::Source);
     assert_eq!(entry.held(), 0, "{entry:?}");
     assert_eq!(entry.passed, 4 * expected.len() as u64 - 1);
     assert_eq!(entry.dropped, [(Reason::CutOff, 1), (Reason::Malformed, 1)]);
@@ -146,7 +146,7 @@ fn a_message_that_makes_no_sense_takes_no_other_with_it() {
         taken += count(&mut monitor, &batch.bytes);
     }
     drop((agent, source));
-    let entry = ledger.entry(Stage::Cilium);
+    let entry = ledger.entry(Stage::Source);
     assert_eq!(
         (entry.passed, entry.dropped),
         (expected.len() as u64, vec![])
@@ -164,7 +164,7 @@ fn what_was_read_behind_a_stream_that_broke_is_counted() {
     agent.write_all(&sent).unwrap();
     // It comes back when it is done with this connection.
     let _again = started.agent();
-    let entry = started.ledger.entry(Stage::Cilium);
+    let entry = started.ledger.entry(Stage::Source);
     assert_eq!(entry.bytes, sent.len() as u64);
     assert_eq!(
         (entry.received, entry.dropped),
@@ -200,7 +200,7 @@ fn what_nobody_takes_is_dropped_and_counted_within_the_bound() {
     let values = STREAM.get(definitions()..).unwrap();
     agent.write_all(STREAM).unwrap();
     let mut sent = 1;
-    while ledger.entry(Stage::Cilium).dropped.is_empty() {
+    while ledger.entry(Stage::Source).dropped.is_empty() {
         agent.write_all(values).unwrap();
         sent += 1;
     }
@@ -208,7 +208,7 @@ fn what_nobody_takes_is_dropped_and_counted_within_the_bound() {
     let (mut monitor, mut taken, mut bytes) = (Monitor::default(), 0, 0);
     let all = sent * expected().len() as u64;
     let done = |taken| {
-        let entry = ledger.entry(Stage::Cilium);
+        let entry = ledger.entry(Stage::Source);
         entry.received == all && entry.passed == taken && entry.held() == 0
     };
     let give_up = Instant::now() + Duration::from_secs(60);
@@ -216,7 +216,7 @@ fn what_nobody_takes_is_dropped_and_counted_within_the_bound() {
         assert!(
             Instant::now() < give_up,
             "{:?}",
-            ledger.entry(Stage::Cilium)
+            ledger.entry(Stage::Source)
         );
         // It is counted after it was handed over.
         if let Ok(batch) = batches.recv_timeout(Duration::from_millis(20)) {
@@ -227,7 +227,7 @@ fn what_nobody_takes_is_dropped_and_counted_within_the_bound() {
     drop(source);
     assert!(bytes > WAITING_MAX / 2 && bytes < WAITING_MAX + READ_BYTES);
     let loss = batches.take_loss().unwrap();
-    assert_eq!(loss.count, ledger.entry(Stage::Cilium).dropped_total());
+    assert_eq!(loss.count, ledger.entry(Stage::Source).dropped_total());
     assert!(loss.first_ns > 0 && loss.first_ns <= loss.last_ns);
     assert_eq!(batches.take_loss(), None);
 }

@@ -51,7 +51,7 @@ fn loopback_can_be_left_out() {
     host.table.book(&ledger);
     assert_eq!(
         ledger.entry(Stage::Netflow).dropped,
-        [(Reason::Filtered, 2)]
+        [(Reason::Loopback, 2)]
     );
 }
 
