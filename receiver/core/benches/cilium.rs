@@ -1,9 +1,14 @@
-//! What an event of the monitor socket costs: gob alone, up to the flow, up to Hubble's default metrics, up to JSON.
+//! What an event of the monitor socket costs: gob alone, up to the flow, up to Hubble's default metrics, up to JSON, up to a log record
+//! in an OTLP request; and the log record alone, with what its bytes come down to.
 //!
 //! `NETFLUME_CILIUM_STREAM` names the stream, by which the figures compare with those that `cargo xtask oracle bench` has of
 //! Hubble on the same bytes. Without it: traces, drops and verdicts of the fixtures of 1.19.4, one after the other.
 
+#![expect(clippy::print_stdout, reason = "what was measured")]
+
 use std::hint::black_box;
+use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -12,7 +17,11 @@ use netflume_core::decode::cilium::{Monitor, Payload};
 use netflume_core::enrich::cilium::{Directory, Flows};
 use netflume_core::model::cilium::CiliumEvent;
 use netflume_core::model::flow::Node;
+use netflume_core::model::request::Request;
+use netflume_core::model::resource::{Resource, Value};
+use netflume_core::otlp::cilium_logs::CiliumLogsEncoder;
 use netflume_core::otlp::hubble::json;
+use netflume_core::otlp::logs::LogsOptions;
 
 #[path = "../tests/support/cilium_world.rs"]
 mod cilium_world;
@@ -90,8 +99,125 @@ fn cilium(c: &mut Criterion) {
             });
         });
     });
+    let mut encoder = encoder();
+    group.bench_function("gob_flow_log", |b| {
+        b.iter(|| {
+            flows(&stream, &mut made, &directory, |event| {
+                black_box(encoder.push(event, None, &node));
+            });
+            black_box(encoder.finish())
+        });
+    });
     group.finish();
 }
 
-criterion_group!(benches, cilium);
+/// As the engine makes it.
+fn node() -> Node {
+    Node {
+        name: "node-a.example".to_owned(),
+        emitter_name: "netflume".to_owned(),
+        emitter_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Node::default()
+    }
+}
+
+fn encoder() -> CiliumLogsEncoder {
+    let text = |text: &str| Value::Text(text.into());
+    let resource = Resource {
+        attributes: vec![
+            ("host.id", text("4d63009a8d0f11eeaad74c796ed8e320")),
+            ("host.name", text("node-a.example")),
+            ("os.type", text("linux")),
+        ],
+        extra: vec![],
+    };
+    CiliumLogsEncoder::new(LogsOptions::default(), Arc::new(resource))
+}
+
+/// Every request of all events.
+fn encode(
+    encoder: &mut CiliumLogsEncoder,
+    events: &[CiliumEvent],
+    node: &Node,
+    mut each: impl FnMut(Request),
+) {
+    for event in events {
+        if let Some(request) = encoder.push(event, None, node) {
+            each(request);
+        }
+    }
+    if let Some(request) = encoder.finish() {
+        each(request);
+    }
+}
+
+fn gzip(body: &[u8], level: u32) -> usize {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+    encoder.write_all(body).expect("memory takes it");
+    encoder.finish().expect("memory takes it").len()
+}
+
+fn zstd(body: &[u8], level: i32) -> usize {
+    zstd::bulk::compress(body, level)
+        .expect("memory takes it")
+        .len()
+}
+
+fn logs(c: &mut Criterion) {
+    let (mut made, directory, node) = (Flows::default(), cilium_world::directory(), node());
+    let mut events = Vec::new();
+    flows(&stream(), &mut made, &directory, |event| {
+        events.push(event.clone());
+    });
+    let mut sizes = [0; 6];
+    encode(&mut encoder(), &events, &node, |request| {
+        let body = &request.body;
+        sizes[0] += body.len();
+        for (size, level) in sizes[1..4].iter_mut().zip([1, 3, 6]) {
+            *size += gzip(body, level);
+        }
+        for (size, level) in sizes[4..].iter_mut().zip([1, 3]) {
+            *size += zstd(body, level);
+        }
+    });
+    let [bytes, gzip1, gzip3, gzip6, zstd1, zstd3] =
+        sizes.map(|size| size as f64 / events.len() as f64);
+    println!(
+        "bytes a record: {bytes:.0}; gzip 1: {gzip1:.1}, 3: {gzip3:.1}, 6: {gzip6:.1}; zstd 1: {zstd1:.1}, 3: {zstd3:.1}"
+    );
+    let mut group = c.benchmark_group("cilium records");
+    group.throughput(Throughput::Elements(events.len() as u64));
+    group
+        .measurement_time(Duration::from_secs(5))
+        .sample_size(20);
+    let mut encoder = encoder();
+    group.bench_function("uncompressed", |b| {
+        b.iter(|| {
+            encode(&mut encoder, &events, &node, |request| {
+                drop(black_box(request))
+            })
+        });
+    });
+    for level in [1, 3, 6] {
+        group.bench_function(format!("gzip {level}"), |b| {
+            b.iter(|| {
+                encode(&mut encoder, &events, &node, |request| {
+                    black_box(gzip(&request.body, level));
+                });
+            });
+        });
+    }
+    for level in [1, 3] {
+        group.bench_function(format!("zstd {level}"), |b| {
+            b.iter(|| {
+                encode(&mut encoder, &events, &node, |request| {
+                    black_box(zstd(&request.body, level));
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, cilium, logs);
 criterion_main!(benches);
