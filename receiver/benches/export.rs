@@ -28,6 +28,7 @@ use hyper::body::Frame;
 use netflume::export::exporter::{Exporter, ExporterHandle};
 use netflume::export::options::{Compression, ExporterOptions};
 use netflume_core::ledger::{Ledger, Stage};
+use netflume_core::otlp::logs::netflow::Netflow;
 use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::body::Body;
@@ -128,7 +129,7 @@ async fn send(
     let mut encoder = LogsEncoder::new(LogsOptions::default());
     for _ in 0..rounds {
         for record in records {
-            if let Some(request) = encoder.push(record) {
+            if let Some(request) = encoder.push(&Netflow::from(record)) {
                 room(exporter, HELD_MAX).await;
                 exporter.push(request, ledger);
             }

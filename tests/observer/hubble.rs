@@ -92,7 +92,8 @@ async fn observe_shows_what_is_in_the_ring() -> Result<()> {
         seconds.iter().map(|&s| at(s) & 0xffff_ffff_ffff).collect()
     };
     let since = |seconds: u64| {
-        i64::try_from(at(seconds)).map_or_else(|_| String::new(), |ns| hubble::time(ns).to_string())
+        i64::try_from(at(seconds))
+            .map_or_else(|_| String::new(), |ns| hubble::time(ns).as_str().to_owned())
     };
     for (arguments, seconds) in [
         ("observe --first 2".to_owned(), &[10, 20][..]),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use netflume::export::options::QueueOptions;
 use netflume_core::ledger::{Reason, Stage};
 use netflume_core::model::request::{Request, Signal};
+use netflume_core::otlp::logs::netflow::Netflow;
 use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
 use netflume_tests::fake_collector::{FakeCollector, Reply};
 use netflume_tests::wait;
@@ -54,7 +55,10 @@ async fn the_default_queue_holds_two_minutes_many_times_over() {
     let mut requests = 0;
     for interval in 0..12 {
         for flow in 0..1000 {
-            assert_eq!(encoder.push(&harness::record(interval, flow)), None);
+            assert_eq!(
+                encoder.push(&Netflow::from(&harness::record(interval, flow))),
+                None
+            );
         }
         running.push(encoder.finish().unwrap());
         running.push(metrics(1000));

@@ -18,10 +18,10 @@ use netflume_core::enrich::cilium::{Directory, Flows};
 use netflume_core::model::cilium::CiliumEvent;
 use netflume_core::model::flow::Node;
 use netflume_core::model::request::Request;
-use netflume_core::model::resource::{Resource, Value};
-use netflume_core::otlp::cilium_logs::CiliumLogsEncoder;
+use netflume_core::model::resource::{Resource, ResourceRef, Value};
 use netflume_core::otlp::hubble::json;
-use netflume_core::otlp::logs::LogsOptions;
+use netflume_core::otlp::logs::cilium::CiliumLog;
+use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
 
 #[path = "../tests/support/cilium_world.rs"]
 mod cilium_world;
@@ -99,11 +99,12 @@ fn cilium(c: &mut Criterion) {
             });
         });
     });
-    let mut encoder = encoder();
+    let mut encoder = LogsEncoder::new(LogsOptions::default());
+    let resource = resource();
     group.bench_function("gob_flow_log", |b| {
         b.iter(|| {
             flows(&stream, &mut made, &directory, |event| {
-                black_box(encoder.push(event, None, &node));
+                black_box(push(&mut encoder, event, &node, &resource));
             });
             black_box(encoder.finish())
         });
@@ -121,28 +122,43 @@ fn node() -> Node {
     }
 }
 
-fn encoder() -> CiliumLogsEncoder {
+fn resource() -> ResourceRef {
     let text = |text: &str| Value::Text(text.into());
-    let resource = Resource {
+    Arc::new(Resource {
         attributes: vec![
             ("host.id", text("4d63009a8d0f11eeaad74c796ed8e320")),
             ("host.name", text("node-a.example")),
             ("os.type", text("linux")),
         ],
         extra: vec![],
-    };
-    CiliumLogsEncoder::new(LogsOptions::default(), Arc::new(resource))
+    })
+}
+
+/// Writes an event's record. Gives back the request of those before it if it did not fit any more.
+fn push(
+    encoder: &mut LogsEncoder,
+    event: &CiliumEvent,
+    node: &Node,
+    resource: &ResourceRef,
+) -> Option<Request> {
+    encoder.push(&CiliumLog {
+        event,
+        span: None,
+        node,
+        resource,
+    })
 }
 
 /// Every request of all events.
 fn encode(
-    encoder: &mut CiliumLogsEncoder,
+    encoder: &mut LogsEncoder,
     events: &[CiliumEvent],
     node: &Node,
+    resource: &ResourceRef,
     mut each: impl FnMut(Request),
 ) {
     for event in events {
-        if let Some(request) = encoder.push(event, None, node) {
+        if let Some(request) = push(encoder, event, node, resource) {
             each(request);
         }
     }
@@ -164,13 +180,15 @@ fn zstd(body: &[u8], level: i32) -> usize {
 }
 
 fn logs(c: &mut Criterion) {
-    let (mut made, directory, node) = (Flows::default(), cilium_world::directory(), node());
+    let (mut made, directory) = (Flows::default(), cilium_world::directory());
+    let (node, resource) = (node(), resource());
     let mut events = Vec::new();
     flows(&stream(), &mut made, &directory, |event| {
         events.push(event.clone());
     });
     let mut sizes = [0; 6];
-    encode(&mut encoder(), &events, &node, |request| {
+    let mut encoder = LogsEncoder::new(LogsOptions::default());
+    encode(&mut encoder, &events, &node, &resource, |request| {
         let body = &request.body;
         sizes[0] += body.len();
         for (size, level) in sizes[1..4].iter_mut().zip([1, 3, 6]) {
@@ -190,10 +208,9 @@ fn logs(c: &mut Criterion) {
     group
         .measurement_time(Duration::from_secs(5))
         .sample_size(20);
-    let mut encoder = encoder();
     group.bench_function("uncompressed", |b| {
         b.iter(|| {
-            encode(&mut encoder, &events, &node, |request| {
+            encode(&mut encoder, &events, &node, &resource, |request| {
                 drop(black_box(request))
             })
         });
@@ -201,7 +218,7 @@ fn logs(c: &mut Criterion) {
     for level in [1, 3, 6] {
         group.bench_function(format!("gzip {level}"), |b| {
             b.iter(|| {
-                encode(&mut encoder, &events, &node, |request| {
+                encode(&mut encoder, &events, &node, &resource, |request| {
                     black_box(gzip(&request.body, level));
                 });
             });
@@ -210,7 +227,7 @@ fn logs(c: &mut Criterion) {
     for level in [1, 3] {
         group.bench_function(format!("zstd {level}"), |b| {
             b.iter(|| {
-                encode(&mut encoder, &events, &node, |request| {
+                encode(&mut encoder, &events, &node, &resource, |request| {
                     black_box(zstd(&request.body, level));
                 });
             });

@@ -19,6 +19,7 @@ use netflume_core::model::metrics::{
 use netflume_core::model::netflow::NetflowRecord;
 use netflume_core::model::request::Request;
 use netflume_core::model::resource::Value;
+use netflume_core::otlp::logs::netflow::Netflow;
 use netflume_core::otlp::logs::{LogBody, LogsEncoder, LogsOptions};
 use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
 
@@ -30,7 +31,7 @@ use full_records::{RECORDS, records, resource};
 /// Every request of all records.
 fn encode(encoder: &mut LogsEncoder, records: &[NetflowRecord], mut each: impl FnMut(Request)) {
     for record in records {
-        if let Some(request) = encoder.push(record) {
+        if let Some(request) = encoder.push(&Netflow::from(record)) {
             each(request);
         }
     }

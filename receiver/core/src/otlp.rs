@@ -1,9 +1,11 @@
 //! Records and points to OTLP protobuf bytes.
 
-pub mod cilium_logs;
+pub mod fields;
 pub mod hubble;
+pub mod key;
 pub mod logs;
 pub mod metrics;
+pub mod pairs;
 pub mod request;
 pub mod resource;
 pub mod spans;

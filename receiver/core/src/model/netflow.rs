@@ -109,7 +109,7 @@ impl ConnectError {
 
     /// The `error.type` of the metric and the record.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "connection_refused",
             Self::TimedOut => "timeout",

@@ -1,14 +1,9 @@
 //! The protobuf wire format, written straight into a buffer: values in, bytes of the OTLP messages out.
 //!
-//! A nested message needs its length before its content. Where the length is cheap to compute it is computed ([`text_kv`]
-//! and its siblings); elsewhere [`message`] leaves room for the usual length and fills it in afterwards. Varints are always
-//! the shortest form, so that equal values give equal bytes. Format: protobuf.dev/programming-guides/encoding.
+//! A nested message needs its length before its content: [`message`] leaves room for the usual length and fills it in afterwards.
+//! Varints are always the shortest form, so that equal values give equal bytes. Format: protobuf.dev/programming-guides/encoding.
 //!
-//! [`KeyValue`]s carry a key that never changes: [`key!`](crate::key) encodes it at compile time.
-//!
-//! [`KeyValue`]: https://github.com/open-telemetry/opentelemetry-proto/blob/v1.10.0/opentelemetry/proto/common/v1/common.proto
-
-use crate::otlp::text::Ascii;
+//! Pairs whose names are known at compile time have a writer of their own, [`KeyValues`](crate::otlp::pairs::KeyValues).
 
 /// Wire type 0.
 const VARINT: u8 = 0;
@@ -19,10 +14,6 @@ const LENGTH: u8 = 2;
 /// Wire type 5.
 const FIXED32: u8 = 5;
 
-/// `KeyValue.value`.
-const KV_VALUE: u8 = tag(2, LENGTH);
-/// `AnyValue.string_value`.
-const ANY_STRING: u8 = tag(1, LENGTH);
 /// `AnyValue.bool_value`.
 const ANY_BOOL: u8 = tag(2, VARINT);
 /// `AnyValue.int_value`.
@@ -30,7 +21,7 @@ const ANY_INT: u8 = tag(3, VARINT);
 /// `AnyValue.double_value`.
 const ANY_DOUBLE: u8 = tag(4, FIXED64);
 /// `AnyValue.array_value`.
-pub const ANY_ARRAY: u8 = 5;
+const ANY_ARRAY: u8 = 5;
 /// `AnyValue.kvlist_value`.
 const ANY_KVLIST: u8 = 6;
 /// `ArrayValue.values` and `KeyValueList.values`.
@@ -40,62 +31,6 @@ pub const VALUES: u8 = 1;
 const fn tag(field: u8, wire_type: u8) -> u8 {
     assert!(field >= 1 && field <= 15, "one byte holds fields 1 to 15");
     (field << 3) | wire_type
-}
-
-/// A `KeyValue` up to the first byte of its value, as one piece that is copied at once: tag and length of the pair, tag, length and
-/// characters of the key, tag and length of the value, the tag of the value's kind, one byte. All but the key's part is written
-/// over. Made by [`key!`](crate::key).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key<const N: usize>([u8; N]);
-
-/// Bytes of a [`Key`] beside the characters.
-pub const KEY_FRAME: usize = 8;
-/// Where the key's tag stands, behind tag and length of the pair.
-const KEY_START: usize = 2;
-/// Bytes behind the key's characters.
-const KEY_REST: usize = 4;
-/// The longest key: pairs of numbers are below 128 bytes with it, whatever the number.
-const KEY_MAX: usize = 96;
-
-impl<const N: usize> Key<N> {
-    /// Encodes a key whose length is `N` - [`KEY_FRAME`]; for [`key!`](crate::key) only.
-    ///
-    /// # Panics
-    /// At compile time, when `N` does not fit or the key is longer than 96 bytes.
-    #[must_use]
-    pub const fn new(name: &str) -> Self {
-        let name = name.as_bytes();
-        assert!(
-            name.len() <= KEY_MAX && N == name.len() + KEY_FRAME,
-            "a key has at most 96 bytes"
-        );
-        let mut out = [0; N];
-        out[KEY_START] = tag(1, LENGTH);
-        out[KEY_START + 1] = name.len() as u8;
-        let mut i = 0;
-        while i < name.len() {
-            out[KEY_START + 2 + i] = name[i];
-            i += 1;
-        }
-        out[N - KEY_REST] = KV_VALUE;
-        Self(out)
-    }
-
-    /// The `KeyValue.key` field alone.
-    #[inline(always)]
-    fn field(&self) -> &[u8] {
-        &self.0[KEY_START..N - KEY_REST]
-    }
-}
-
-/// A [`wire::Key`](crate::otlp::wire::Key) from a constant `&str`, encoded at compile time.
-#[macro_export]
-macro_rules! key {
-    ($name:expr) => {{
-        const KEY: $crate::otlp::wire::Key<{ $name.len() + $crate::otlp::wire::KEY_FRAME }> =
-            $crate::otlp::wire::Key::new($name);
-        KEY
-    }};
 }
 
 /// Bytes that `value` takes as a varint: 1 to 10.
@@ -205,134 +140,6 @@ fn move_content(out: &mut Vec<u8>, from: usize, to: usize) {
     out.truncate(end - from + to);
 }
 
-/// Writes a pair up to the first byte of its value: `kind` is the value's tag, `first` that byte, and `more` bytes will follow.
-/// The pair must be below 128 bytes.
-#[inline(always)]
-fn head<const N: usize>(
-    out: &mut Vec<u8>,
-    field: u8,
-    key: Key<N>,
-    kind: u8,
-    first: u8,
-    more: usize,
-) {
-    out.extend_from_slice(&key.0);
-    // There are that many: they were just written.
-    if let Some(pair) = out.last_chunk_mut::<N>() {
-        pair[0] = tag(field, LENGTH);
-        pair[1] = (N - KEY_START + more) as u8;
-        pair[N - 3] = (2 + more) as u8;
-        pair[N - 2] = kind;
-        pair[N - 1] = first;
-    }
-}
-
-/// Writes `KeyValue { key, string_value }` as element of the repeated field `field`.
-///
-/// Always inlined, as its siblings: there the key's length is a constant, and copying it a few moves instead of a call.
-#[inline(always)]
-pub fn text_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: &str) {
-    if N - KEY_START + value.len() < 128 {
-        head(out, field, key, ANY_STRING, value.len() as u8, value.len());
-        short(out, value.as_bytes());
-    } else {
-        long_text_kv(out, field, key.field(), value.as_bytes());
-    }
-}
-
-/// Writes a few bytes: as two pieces of a fixed length that overlap, which for 8 to 32 bytes is faster than a copy of just so many.
-#[inline(always)]
-fn short(out: &mut Vec<u8>, value: &[u8]) {
-    match value.len() {
-        8..16 => overlapping::<8>(out, value),
-        16..=32 => overlapping::<16>(out, value),
-        _ => out.extend_from_slice(value),
-    }
-}
-
-/// Writes a value of `N` to 2 `N` bytes.
-#[inline(always)]
-fn overlapping<const N: usize>(out: &mut Vec<u8>, value: &[u8]) {
-    if let (Some(first), Some(last)) = (value.first_chunk::<N>(), value.last_chunk::<N>()) {
-        out.extend_from_slice(first);
-        out.truncate(out.len() + value.len() - 2 * N);
-        out.extend_from_slice(last);
-    }
-}
-
-/// A pair of 128 bytes or more: its lengths take two bytes or more.
-#[cold]
-fn long_text_kv(out: &mut Vec<u8>, field: u8, key: &[u8], value: &[u8]) {
-    let any = 1 + varint_len(value.len() as u64) + value.len();
-    let pair = key.len() + 1 + varint_len(any as u64) + any;
-    length_header(out, field, pair);
-    out.extend_from_slice(key);
-    out.push(KV_VALUE);
-    varint(out, any as u64);
-    out.push(ANY_STRING);
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value);
-}
-
-/// Writes `KeyValue { key, string_value }`.
-#[inline(always)]
-pub fn ascii_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: &Ascii) {
-    let length = value.as_bytes().len();
-    if N - KEY_START + length < 128 {
-        head(out, field, key, ANY_STRING, length as u8, length);
-        value.append(out);
-    } else {
-        long_text_kv(out, field, key.field(), value.as_bytes());
-    }
-}
-
-/// Writes `KeyValue { key, int_value }`.
-#[inline(always)]
-pub fn int_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: i64) {
-    // A negative int64 is its two's complement: ten bytes.
-    let value = value as u64;
-    if value < 0x80 {
-        head(out, field, key, ANY_INT, value as u8, 0);
-    } else {
-        head(
-            out,
-            field,
-            key,
-            ANY_INT,
-            value as u8 | 0x80,
-            varint_len(value) - 1,
-        );
-        varint(out, value >> 7);
-    }
-}
-
-/// Writes `KeyValue { key, bool_value }`.
-#[inline(always)]
-pub fn bool_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: bool) {
-    head(out, field, key, ANY_BOOL, u8::from(value), 0);
-}
-
-/// Writes `KeyValue { key, double_value }`.
-#[inline]
-pub fn double_kv<const N: usize>(out: &mut Vec<u8>, field: u8, key: Key<N>, value: f64) {
-    let [first, rest @ ..] = value.to_le_bytes();
-    head(out, field, key, ANY_DOUBLE, first, rest.len());
-    out.extend_from_slice(&rest);
-}
-
-/// Writes `KeyValue { key, kvlist_value }`; `content` writes the list's elements with field [`VALUES`].
-pub fn kvlist_kv<const N: usize>(
-    out: &mut Vec<u8>,
-    field: u8,
-    key: Key<N>,
-    content: impl FnOnce(&mut Vec<u8>),
-) {
-    message::<1>(out, field, |out| {
-        out.extend_from_slice(key.field());
-        any_kvlist(out, 2, content);
-    });
-}
-
 /// Writes an `AnyValue { kvlist_value }` as field `field`; `content` writes the list's elements with field [`VALUES`].
 pub fn any_kvlist(out: &mut Vec<u8>, field: u8, content: impl FnOnce(&mut Vec<u8>)) {
     message::<2>(out, field, |out| message::<2>(out, ANY_KVLIST, content));
@@ -391,8 +198,6 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
 
-    const NAME: Key<12> = key!("name");
-
     fn encoded(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut out = Vec::new();
         write(&mut out);
@@ -422,10 +227,6 @@ mod tests {
         #[test]
         fn key_values_are_what_prost_writes(text in ".{0,200}", int: i64, double: f64, truth: bool) {
             let pairs = [
-                (encoded(|out| text_kv(out, VALUES, NAME, &text)), Value::StringValue(text.clone())),
-                (encoded(|out| int_kv(out, VALUES, NAME, int)), Value::IntValue(int)),
-                (encoded(|out| double_kv(out, VALUES, NAME, double)), Value::DoubleValue(double)),
-                (encoded(|out| bool_kv(out, VALUES, NAME, truth)), Value::BoolValue(truth)),
                 (encoded(|out| any_kv(out, VALUES, "name", Any::Text(&text))), Value::StringValue(text.clone())),
                 (encoded(|out| any_kv(out, VALUES, "name", Any::Int(int))), Value::IntValue(int)),
                 (encoded(|out| any_kv(out, VALUES, "name", Any::Double(double))), Value::DoubleValue(double)),
@@ -445,13 +246,6 @@ mod tests {
             prop_assert_eq!(&encoded(|out| message::<2>(out, 5, fill)), &expected);
             prop_assert_eq!(&encoded(|out| message::<3>(out, 5, fill)), &expected);
         }
-    }
-
-    #[test]
-    fn nested_lists_are_what_prost_writes() {
-        let inner = list(Value::IntValue(-1));
-        let ours = encoded(|out| kvlist_kv(out, VALUES, NAME, |out| int_kv(out, VALUES, NAME, -1)));
-        assert_eq!(ours, list(Value::KvlistValue(inner)).encode_to_vec());
     }
 
     #[test]

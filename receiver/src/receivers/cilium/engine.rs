@@ -16,7 +16,8 @@ use netflume_core::model::flow::{Node, address_text, summary};
 use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
-use netflume_core::otlp::cilium_logs::{CiliumLogsEncoder, event_name};
+use netflume_core::otlp::logs::LogsEncoder;
+use netflume_core::otlp::logs::cilium::{CiliumLog, event_name};
 use netflume_core::otlp::metrics::MetricsEncoder;
 
 use crate::directories::cilium_api::Names;
@@ -48,7 +49,7 @@ struct Output {
     own: ResourceRef,
     /// Of log records.
     node_resource: ResourceRef,
-    logs: CiliumLogsEncoder,
+    logs: LogsEncoder,
     points: MetricsEncoder,
     sinks: Sinks,
     ledger: Arc<Ledger>,
@@ -116,7 +117,7 @@ impl Output {
                 Arc::clone(&resource),
                 Arc::clone(&context.sinks.ledger),
             ),
-            logs: CiliumLogsEncoder::new(settings.logs, Arc::clone(&resource)),
+            logs: LogsEncoder::new(settings.logs),
             node_resource: resource,
             own: context.own,
             points: MetricsEncoder::new(settings.points),
@@ -185,8 +186,16 @@ impl Output {
                 self.print()?;
             }
         }
-        if exported && let Some(request) = self.logs.push(event, span.as_ref(), &self.node) {
-            self.sinks.send(request)?;
+        if exported {
+            let log = CiliumLog {
+                event,
+                span: span.as_ref(),
+                node: &self.node,
+                resource: &self.node_resource,
+            };
+            if let Some(request) = self.logs.push(&log) {
+                self.sinks.send(request)?;
+            }
         }
         Ok(())
     }
@@ -290,7 +299,7 @@ impl Engine for CiliumEngine {
         out.send_records()?;
         out.selection = selection;
         events.set_redaction(options.redact.options());
-        out.logs = CiliumLogsEncoder::new(settings.logs, Arc::clone(&out.node_resource));
+        out.logs = LogsEncoder::new(settings.logs);
         out.points = MetricsEncoder::new(settings.points);
         out.exchanges
             .reconfigure(exchange_table(&options).timeout_ns, settings.spans);

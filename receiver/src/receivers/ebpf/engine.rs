@@ -15,6 +15,7 @@ use netflume_core::model::netflow::NetflowRecord;
 use netflume_core::model::request::Signal;
 use netflume_core::model::resource::ResourceRef;
 use netflume_core::otlp::logs::LogsEncoder;
+use netflume_core::otlp::logs::netflow::Netflow;
 use netflume_core::otlp::metrics::MetricsEncoder;
 
 use crate::directories::process::ProcessDirectory;
@@ -125,7 +126,7 @@ impl EbpfEngine {
         }
         if exported {
             for record in &records {
-                if let Some(request) = self.logs.push(record) {
+                if let Some(request) = self.logs.push(&Netflow::from(record)) {
                     self.sinks.send(request)?;
                 }
             }

@@ -2,9 +2,13 @@
 
 use std::fmt::{Display, Write};
 
-use super::{Fields, events, flow};
+use super::{event_fields, timestamp};
+use crate::key;
 use crate::model::cilium::CiliumEvent;
 use crate::model::flow::Node;
+use crate::otlp::fields::Fields;
+use crate::otlp::key::Key;
+use crate::otlp::text::Ascii;
 
 /// The object that `hubble observe -o json` prints a line of, for an event of any kind: `flow`, `agent_event`, `debug_event` or
 /// `lost_events`, then `node_name` and `time` (`observer.ExportEvent`).
@@ -18,12 +22,10 @@ pub fn export_event(event: &CiliumEvent, node: &Node, out: &mut String) {
     let mut json = Json::new(out);
     json.object(event_key(event), |json| event_fields(event, node, json));
     if !node.name.is_empty() {
-        json.text("node_name", &node.name);
+        json.text(key!("node_name"), &node.name);
     }
-    json.display(
-        "time",
-        super::time(i64::try_from(time_ns).unwrap_or(i64::MAX)),
-    );
+    let time = timestamp::time(i64::try_from(time_ns).unwrap_or(i64::MAX));
+    json.ascii(key!("time"), &time);
     json.end();
 }
 
@@ -34,22 +36,12 @@ pub fn event(event: &CiliumEvent, node: &Node, out: &mut String) {
     json.end();
 }
 
-const fn event_key(event: &CiliumEvent) -> &'static str {
+const fn event_key(event: &CiliumEvent) -> Key {
     match event {
-        CiliumEvent::Flow(_) => "flow",
-        CiliumEvent::Agent(_) => "agent_event",
-        CiliumEvent::Debug(_) => "debug_event",
-        CiliumEvent::Lost(_) => "lost_events",
-    }
-}
-
-/// Writes the fields of an event of any kind.
-pub fn event_fields(event: &CiliumEvent, node: &Node, out: &mut impl Fields) {
-    match event {
-        CiliumEvent::Flow(event) => flow(event, node, out),
-        CiliumEvent::Agent(event) => events::agent(event, out),
-        CiliumEvent::Debug(event) => events::debug(event, out),
-        CiliumEvent::Lost(event) => events::lost(event, out),
+        CiliumEvent::Flow(_) => key!("flow"),
+        CiliumEvent::Agent(_) => key!("agent_event"),
+        CiliumEvent::Debug(_) => key!("debug_event"),
+        CiliumEvent::Lost(_) => key!("lost_events"),
     }
 }
 
@@ -72,14 +64,14 @@ impl<'a> Json<'a> {
         self.out.push('}');
     }
 
-    fn key(&mut self, key: &str) {
+    fn key(&mut self, key: Key) {
         if !self.first {
             self.out.push(',');
         }
         self.first = false;
         // Keys are field names of the schema: nothing in them needs escaping.
         self.out.push('"');
-        self.out.push_str(key);
+        self.out.push_str(key.name());
         self.out.push_str("\":");
     }
 
@@ -148,46 +140,50 @@ fn escape(text: &str, out: &mut String) {
 }
 
 impl Fields for Json<'_> {
-    fn text(&mut self, key: &str, value: &str) {
+    fn text(&mut self, key: Key, value: &str) {
         self.key(key);
         self.quoted(value);
     }
 
-    fn display(&mut self, key: &str, value: impl Display) {
+    fn ascii(&mut self, key: Key, value: &Ascii) {
+        self.text(key, value.as_str());
+    }
+
+    fn display(&mut self, key: Key, value: impl Display) {
         self.key(key);
         self.out.push('"');
         write!(Escaped(self.out), "{value}").unwrap_or_default();
         self.out.push('"');
     }
 
-    fn number(&mut self, key: &str, value: i64) {
+    fn number(&mut self, key: Key, value: i64) {
         self.key(key);
         self.value(value);
     }
 
-    fn number64(&mut self, key: &str, value: u64) {
+    fn number64(&mut self, key: Key, value: u64) {
         self.key(key);
         self.value(format_args!("\"{value}\""));
     }
 
-    fn boolean(&mut self, key: &str, value: bool) {
+    fn boolean(&mut self, key: Key, value: bool) {
         self.key(key);
         self.value(value);
     }
 
-    fn object(&mut self, key: &str, content: impl FnOnce(&mut Self)) {
+    fn object(&mut self, key: Key, content: impl FnOnce(&mut Self)) {
         self.key(key);
         self.nested(content);
     }
 
-    fn texts<T: AsRef<str>>(&mut self, key: &str, values: impl Iterator<Item = T>) {
+    fn texts<T: AsRef<str>>(&mut self, key: Key, values: impl Iterator<Item = T>) {
         self.key(key);
         self.list(values, |json, value| json.quoted(value.as_ref()));
     }
 
     fn objects<T>(
         &mut self,
-        key: &str,
+        key: Key,
         values: impl Iterator<Item = T>,
         content: impl Fn(&mut Self, T),
     ) {

@@ -3,16 +3,17 @@ use std::sync::Arc;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use super::any::AnyFields;
 use super::json::{Json, event, export_event};
+use super::timestamp::time;
 use super::*;
-use crate::model::cilium::{CiliumEvent, DebugEvent, LostEvent};
+use crate::key;
+use crate::model::cilium::{DebugEvent, LostEvent};
 use crate::model::flow::{
-    BpfFile, DebugEventType, DropReason, Ethernet, EventType, FlowType, Interface, IpVersion,
-    Labels, LostEventSource, Pod, Summary, TrafficDirection, Verdict, Workload,
-    texts::FileNumbering,
+    BpfFile, DebugEventType, DropReason, Endpoint, Ethernet, EventType, Flow, FlowType, Interface,
+    Ip, IpVersion, L4, Labels, LostEventSource, Pod, Summary, TcpFlags, TrafficDirection, Verdict,
+    Workload, texts::FileNumbering,
 };
-use crate::otlp::wire;
+use crate::otlp::pairs::KeyValues;
 
 fn node() -> Node {
     Node {
@@ -140,12 +141,13 @@ fn the_body_of_a_log_record_says_the_same_as_the_json() {
         }
     }
     let mut bytes = Vec::new();
-    // `any_kvlist` writes a field; a KeyValue's value is field 2.
-    wire::any_kvlist(&mut bytes, 2, |out| {
-        AnyFields::append(out, |fields| flow(&dropped(), &node(), fields));
-    });
-    let pair = opentelemetry_proto::tonic::common::v1::KeyValue::decode(&bytes[..]).unwrap();
-    assert_eq!(plain(pair.value.unwrap()), expected());
+    let event = CiliumEvent::Flow(dropped());
+    event_fields(&event, &node(), &mut KeyValues::new(&mut bytes, 1));
+    let list = KeyValueList::decode(&bytes[..]).unwrap();
+    let body = AnyValue {
+        value: Some(Any::KvlistValue(list)),
+    };
+    assert_eq!(plain(body), expected());
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn times_have_as_many_digits_as_they_need() {
         (1_767_323_045_000_006_000, "2026-01-02T03:04:05.000006Z"),
         (-1_000_000_000, "1969-12-31T23:59:59Z"),
     ] {
-        assert_eq!(time(ns).to_string(), text);
+        assert_eq!(time(ns).as_str(), text);
     }
 }
 
@@ -195,8 +197,8 @@ proptest::proptest! {
     fn any_text_comes_back_from_json(text in "\\PC*|[\\x00-\\x7f]*") {
         let mut out = String::new();
         let mut json = Json::new(&mut out);
-        json.text("a", &text);
-        json.display("b", &text);
+        json.text(key!("a"), &text);
+        json.display(key!("b"), &text);
         json.end();
         let value: Value = serde_json::from_str(&out).unwrap();
         proptest::prop_assert_eq!(value, json!({"a": text.clone(), "b": text}));
@@ -204,7 +206,7 @@ proptest::proptest! {
 
     #[test]
     fn any_time_comes_back_from_its_text(ns: i64) {
-        let text = time(ns).to_string();
-        proptest::prop_assert_eq!(crate::decode::cilium::timestamp::parse(&text), Some(ns));
+        let text = time(ns);
+        proptest::prop_assert_eq!(crate::decode::cilium::timestamp::parse(text.as_str()), Some(ns));
     }
 }

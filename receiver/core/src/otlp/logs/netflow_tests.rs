@@ -11,7 +11,9 @@ use prost::Message as _;
 
 use super::*;
 use crate::model::netflow::{ConnectError, Process};
+use crate::model::request::Signal;
 use crate::model::resource::{Resource, Value};
+use crate::otlp::logs::{LogBody, LogsEncoder, LogsOptions};
 
 fn record() -> NetflowRecord {
     NetflowRecord {
@@ -70,7 +72,7 @@ fn written_with(
     record: &NetflowRecord,
 ) -> (LogRecord, BTreeMap<String, Wire>, BTreeMap<String, Wire>) {
     let mut encoder = LogsEncoder::new(options);
-    assert_eq!(encoder.push(record), None);
+    assert_eq!(encoder.push(&Netflow::from(record)), None);
     let request = encoder.finish().unwrap();
     assert_eq!((request.signal, request.items), (Signal::Logs, 1));
     let mut log = ExportLogsServiceRequest::decode(request.body)
@@ -182,7 +184,7 @@ fn an_incoming_flow_masks_the_peers_port_and_is_the_server() {
 }
 
 #[test]
-fn every_port_is_told_when_nothing_is_masked_and_roles_only_when_known() {
+fn every_port_is_written_when_nothing_is_masked_and_roles_only_when_known() {
     let (body, attributes) = written(&NetflowRecord {
         client_port_masked: false,
         role: Role::Unknown,
@@ -260,7 +262,7 @@ fn the_kind_of_an_address_is_the_first_that_fits() {
 }
 
 #[test]
-fn failures_are_told_in_sum_and_by_reason() {
+fn failures_are_written_in_sum_and_by_reason() {
     let (body, attributes) = written(&NetflowRecord {
         failed: vec![(ConnectError::TimedOut, 1), (ConnectError::Refused, 3)],
         ..record()
