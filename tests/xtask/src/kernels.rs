@@ -21,7 +21,8 @@ pub(crate) fn run(versions: &[String]) -> Result<()> {
         }
     }
     crate::setup::packages()?;
-    let programs = build()?;
+    let (netflume, tests) = build()?;
+    let programs = [("netflume", netflume), ("kernel-tests", tests)];
     let mut failed = Vec::new();
     for kernel in KERNELS {
         let version = kernel.version;
@@ -74,8 +75,8 @@ pub(crate) fn table() -> Result<()> {
     Ok(())
 }
 
-/// Statically built programs that go into the emulated machine: their names there, and their files.
-fn build() -> Result<Vec<(&'static str, PathBuf)>> {
+/// The program and the kernel tests, statically linked: for the emulated machine, and the program for the image's tests.
+pub(crate) fn build() -> Result<(PathBuf, PathBuf)> {
     let line = "cargo build --workspace --bin netflume --test kernel --target";
     let mut cargo = command(line);
     cargo.arg(STATIC_TARGET);
@@ -85,7 +86,7 @@ fn build() -> Result<Vec<(&'static str, PathBuf)>> {
         .env("CARGO_PROFILE_DEV_DEBUG", "none")
         .env("CARGO_PROFILE_DEV_STRIP", "symbols");
     let [netflume, tests] = cmd::cargo_executables(&mut cargo, ["netflume", "kernel"])?;
-    Ok(vec![("netflume", netflume), ("kernel-tests", tests)])
+    Ok((netflume, tests))
 }
 
 /// Where one kernel's machine and its last console are kept.

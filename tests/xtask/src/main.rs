@@ -4,16 +4,20 @@
     reason = "a command line program talks to its terminal"
 )]
 
+mod arm64;
 mod bench;
 mod commands;
 mod debian;
 mod fuzz;
+mod image;
 mod kernel_tests;
 mod kernels;
 mod oracle;
 mod qemu;
 mod setup;
 mod steps;
+mod supply;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -30,6 +34,8 @@ cargo xtask COMMAND
   lint                fmt, clippy and doc
   collector [CONFIG]  starts the OpenTelemetry Collector with otelcol-config/CONFIG.yaml (default: debug) until Ctrl-C
   kernels [VERSION...] [--table]  runs the kernel tests under QEMU on Debian's 5.10, 6.1 and 6.12; --table prints the last results
+  image [ARCH [FOLDER]]  the release build, and all else that the container image of amd64 or arm64 holds, for docker/Dockerfile
+  chart               writes docker/kubernetes/manifests and the chart's values.schema.json anew
   fuzz [--seconds N] [TARGET...]  fuzzes the decoders (default: each for 10 s)
   oracle gen          writes tests/fixtures/cilium anew with Cilium's own code, both releases
   oracle bench        Hubble's decoder and metrics, then ours, on the same bytes: both speeds and their ratio
@@ -86,6 +92,21 @@ const PARTS: &[Part] = &[
         "each command that README and docs name, in its shortest form (root)",
         commands::all,
     ),
+    (
+        "supply",
+        "licences, sources and bans of what is linked; advisories where their database is at hand",
+        supply::check,
+    ),
+    (
+        "arm64",
+        "the arm64 program and the unit tests of the pure centre, under QEMU's user mode",
+        arm64::test,
+    ),
+    (
+        "deployment",
+        "image, chart, manifests and compose file: a real API server, a real container runtime (root)",
+        || deployment("", true),
+    ),
     ("fuzz", "every fuzz target for a short while", || {
         fuzz::run(&[])
     }),
@@ -120,6 +141,8 @@ fn dispatch(args: &[String]) -> Result<()> {
         "kernels" if rest.iter().any(|arg| arg == "--table") => kernels::table(),
         "kernels" => kernels::run(rest),
         "fuzz" => fuzz::run(rest),
+        "image" => image::run(rest),
+        "chart" => deployment("written_anew", false),
         "oracle" => oracle::oracle(rest),
         "bench" => bench::bench(rest),
         "--help" | "-h" | "help" => {
@@ -185,6 +208,21 @@ fn kernel() -> Result<()> {
     setup::mounts()?;
     let line = "cargo test --workspace --test kernel --";
     run(command(line).args(kernel_tests::arguments()?))
+}
+
+/// The deployment tests whose names contain `filter`; with the folder that the image is built from.
+fn deployment(filter: &str, with_image: bool) -> Result<()> {
+    setup::mounts()?;
+    let mut tests = command("cargo test --workspace --test deployment");
+    tests.args(["--", "--ignored", "--test-threads=1"]);
+    if with_image {
+        tests
+            .env("NETFLUME_IMAGE", image::of_tests()?)
+            .args(["--skip", "written_anew"]);
+    } else {
+        tests.arg(filter);
+    }
+    run(&mut tests)
 }
 
 /// The tests, and a short run of the benchmark, which fails when anything is lost from sight.

@@ -86,8 +86,46 @@ pub const GRPCURL: Partner = Partner {
     build: "github.com/fullstorydev/grpcurl/cmd/grpcurl",
 };
 
+/// Kubernetes' API server: what it accepts is what a cluster accepts.
+pub const API_SERVER: Partner =
+    kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
+
+/// Kubernetes' command line.
+pub const KUBECTL: Partner = kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
+
+/// The package manager of Kubernetes, built with the same release of its libraries.
+pub const HELM: Partner = kubernetes("helm", "helm.sh/helm/v4/cmd/helm");
+
+/// Checks manifests against schemas, without a cluster.
+pub const KUBECONFORM: Partner = kubernetes(
+    "kubeconform",
+    "github.com/yannh/kubeconform/cmd/kubeconform",
+);
+
+/// One of the programs that `tests/kubernetes/go.mod` lists as its tools; what they share is compiled once.
+const fn kubernetes(name: &'static str, package: &'static str) -> Partner {
+    Partner {
+        name,
+        dir: "tests/kubernetes",
+        files: &["go.mod", "go.sum"],
+        prepare: &[],
+        build: package,
+    }
+}
+
 /// Every partner, for set-up.
-pub const ALL: &[&Partner] = &[&COLLECTOR, &ORACLE, &ORACLE_1_18, &HUBBLE, &RELAY, &GRPCURL];
+pub const ALL: &[&Partner] = &[
+    &COLLECTOR,
+    &ORACLE,
+    &ORACLE_1_18,
+    &HUBBLE,
+    &RELAY,
+    &GRPCURL,
+    &API_SERVER,
+    &KUBECTL,
+    &HELM,
+    &KUBECONFORM,
+];
 
 impl Partner {
     /// The built program; builds it first if the cache does not have it.

@@ -6,6 +6,9 @@ use anyhow::{Result, bail};
 use xtask::partner;
 use xtask::run::{self as cmd, command, exists, is_root};
 
+use crate::image::ARCHITECTURES;
+use crate::tools;
+
 /// A program that must be there, and the Debian package that has it.
 const PACKAGES: &[(&str, &str)] = &[
     ("cc", "gcc"),
@@ -17,6 +20,14 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),                        // network namespaces
     // C sources of crates (ring, zstd) for Windows. Of the package mingw-w64 (1.2 GB) this is the part that is needed.
     ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32"),
+    ("buildah", "buildah"),                    // the image
+    ("crun", "crun"),                          // what runs it
+    ("etcd", "etcd-server"),                   // the API server's store
+    ("qemu-aarch64", "qemu-user"),             // arm64 programs
+    (
+        "aarch64-linux-gnu-gcc",
+        "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    ), // their C parts
 ];
 
 /// The target of static binaries.
@@ -32,6 +43,9 @@ pub(crate) const BARE_TARGET: &str = "wasm32-unknown-unknown";
 pub(crate) fn run() -> Result<()> {
     rust()?;
     packages()?;
+    for tool in tools::ALL {
+        tool.program()?;
+    }
     for partner in partner::ALL {
         let program = partner.program()?;
         println!("   {}: {}", partner.name, program.display());
@@ -45,6 +59,17 @@ pub(crate) fn rust() -> Result<()> {
     cmd::run(&mut command(&format!(
         "rustup --quiet target add {STATIC_TARGET} {WINDOWS_TARGET} {BARE_TARGET}"
     )))
+        "rustup --quiet target add {STATIC_TARGET} {}",
+        CHECKED_TARGETS.join(" ")
+    )))?;
+    ARCHITECTURES
+        .iter()
+        .try_for_each(|architecture| target(architecture.target))
+}
+
+/// Rust's standard library for a target.
+pub(crate) fn target(name: &str) -> Result<()> {
+    cmd::run(command("rustup --quiet target add").arg(name))
 }
 
 /// Installs the Debian packages that are missing.

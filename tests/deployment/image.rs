@@ -1,0 +1,321 @@
+//! The image: built by buildah from `docker/Dockerfile`, unpacked, and run with exactly the rights of the rendered manifests.
+//!
+//! Not proven here: the stage that compiles (its base image cannot be pulled), and a kubelet's own way of starting it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, ensure};
+use netflume_tests::fake_collector::FakeCollector;
+use netflume_tests::monitor::{Messages, Monitor};
+use netflume_tests::{http, traffic, wait};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::chart;
+use crate::container::{self, Container};
+
+/// What the image may weigh, as it is stored and as it lies on a node.
+const SIZE_MAX: u64 = 25 << 20;
+
+/// The built image.
+struct Image {
+    folder: TempDir,
+    /// Of the image's own configuration.
+    config: Value,
+    /// Compressed bytes of its layers.
+    stored: u64,
+}
+
+impl Image {
+    /// Its unpacked files.
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn get() -> Result<&'static Self> {
+        static BUILT: OnceLock<Result<Image, String>> = OnceLock::new();
+        let built = BUILT.get_or_init(|| Self::build().map_err(|error| format!("{error:#}")));
+        built
+            .as_ref()
+            .map_err(|error| anyhow::anyhow!(error.clone()))
+    }
+
+    fn build() -> Result<Self> {
+        let context = std::env::var_os("NETFLUME_IMAGE")
+            .context("NETFLUME_IMAGE is not set: `cargo xtask test deployment` sets it")?;
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let (storage, state, oci) = (at("storage"), at("state"), at("oci"));
+        let buildah = |args: &[&str]| {
+            run(Command::new("buildah")
+                .args([
+                    "--storage-driver",
+                    "vfs",
+                    "--root",
+                    &storage,
+                    "--runroot",
+                    &state,
+                ])
+                .args(args))
+        };
+        let stage = format!("build={}", Path::new(&context).display());
+        let dockerfile = xtask::cache::root().join("docker/Dockerfile");
+        let dockerfile = dockerfile.to_string_lossy();
+        let empty = at("empty");
+        fs::create_dir_all(&empty)?;
+        buildah(&[
+            "build",
+            "--isolation",
+            "chroot",
+            "-f",
+            &dockerfile,
+            "--build-context",
+            &stage,
+            "-t",
+            "netflume:test",
+            &empty,
+        ])?;
+        buildah(&["push", "netflume:test", &format!("oci:{oci}:test")])?;
+        let read = |digest: &Value| -> Result<(PathBuf, Value)> {
+            let digest = digest
+                .as_str()
+                .and_then(|digest| digest.strip_prefix("sha256:"));
+            let path = Path::new(&oci)
+                .join("blobs/sha256")
+                .join(digest.context("digest")?);
+            let json = serde_json::from_slice(&fs::read(&path)?).unwrap_or_default();
+            Ok((path, json))
+        };
+        let index: Value = serde_json::from_slice(&fs::read(Path::new(&oci).join("index.json"))?)?;
+        let (_, manifest) = read(&index["manifests"][0]["digest"])?;
+        let (_, config) = read(&manifest["config"]["digest"])?;
+        let root = folder.path().join("root");
+        fs::create_dir_all(&root)?;
+        let mut stored = 0;
+        for layer in manifest["layers"].as_array().context("layers")? {
+            let (path, _) = read(&layer["digest"])?;
+            stored += fs::metadata(&path)?.len();
+            run(Command::new("tar")
+                .arg("-xzf")
+                .arg(path)
+                .arg("-C")
+                .arg(&root))?;
+        }
+        Ok(Self {
+            folder,
+            config,
+            stored,
+        })
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let out = command.output().with_context(|| format!("{command:?}"))?;
+    ensure!(
+        out.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok(())
+}
+
+/// Every file below a folder, without the folder's own path.
+fn files(root: &Path) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(root)?.to_string_lossy().into_owned());
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+#[ignore = "needs buildah, and the folder that cargo xtask test deployment makes"]
+fn the_image_is_small_and_holds_the_program_its_certificates_and_papers_only() -> Result<()> {
+    let image = Image::get()?;
+    let root = image.root();
+    let expected = [
+        "etc/ssl/certs/ca-certificates.crt",
+        "netflume",
+        "usr/share/doc/netflume/LICENSE",
+        "usr/share/doc/netflume/THIRD-PARTY-LICENSES.txt",
+        "usr/share/doc/netflume/sbom.cdx.json",
+    ];
+    let found = files(&root)?;
+    assert_eq!(found, expected.map(str::to_owned).into());
+    let unpacked = found
+        .iter()
+        .map(|file| Ok(fs::metadata(root.join(file))?.len()));
+    let unpacked: u64 = unpacked.sum::<Result<u64>>()?;
+    println!("image: {} bytes stored, {unpacked} unpacked", image.stored);
+    assert!(
+        image.stored < SIZE_MAX && unpacked < SIZE_MAX,
+        "{} {unpacked}",
+        image.stored
+    );
+    let config = &image.config["config"];
+    assert_eq!(config["Entrypoint"], serde_json::json!(["/netflume"]));
+    assert_eq!(config["Cmd"], serde_json::json!(["run"]));
+    assert_eq!(config["User"], "65532:65532");
+    let program = fs::metadata(root.join("netflume"))?;
+    assert_eq!(
+        (program.uid(), program.permissions().mode() & 0o7777),
+        (0, 0o755)
+    );
+    let papers = root.join("usr/share/doc/netflume");
+    let bill: Value = serde_json::from_slice(&fs::read(papers.join("sbom.cdx.json"))?)?;
+    let components = bill["components"].as_array().context("components")?;
+    let licences = fs::read_to_string(papers.join("THIRD-PARTY-LICENSES.txt"))?;
+    for linked in ["tonic", "aya", "rustls", "ring", "zstd-sys"] {
+        assert!(
+            components
+                .iter()
+                .any(|component| component["name"] == linked),
+            "{linked}"
+        );
+        assert!(licences.contains(&format!("\n{linked} ")), "{linked}");
+    }
+    let paths = [bill.to_string(), licences];
+    let here = xtask::cache::root().to_string_lossy();
+    assert!(paths.iter().all(|text| !text.contains(&*here)));
+    Ok(())
+}
+
+/// Values by which a pod of this machine sends to the test, and shows itself on free ports.
+fn values(collector: &FakeCollector, profile: &str) -> Vec<String> {
+    vec![
+        format!("profile={profile}"),
+        format!("endpoint={}", collector.endpoint()),
+        "config.extensions.health.endpoint=127.0.0.1:0".to_owned(),
+        "config.extensions.prometheus.endpoint=127.0.0.1:0".to_owned(),
+        "config.service.telemetry.export=false".to_owned(),
+        "config.service.shutdown_timeout=5s".to_owned(),
+    ]
+}
+
+fn render(values: &[String]) -> Result<Vec<Value>> {
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    chart::objects(&chart::render(&values)?)
+}
+
+/// The port of an extension, out of the line in which netflume reports it.
+fn listens(container: &Container, extension: &str) -> Result<SocketAddr> {
+    let line = container.waits_for(&format!("{extension} listens local="))?;
+    let address = line.split_whitespace().next().context("no address")?;
+    address.parse().with_context(|| line.clone())
+}
+
+/// Names of the log records that came.
+fn names(collector: &FakeCollector) -> BTreeSet<String> {
+    let resources = collector
+        .logs()
+        .into_iter()
+        .flat_map(|request| request.resource_logs);
+    let scopes = resources.flat_map(|resource| resource.scope_logs);
+    let records = scopes.flat_map(|scope| scope.log_records);
+    records.map(|record| record.event_name).collect()
+}
+
+fn capabilities(status: &str) -> Result<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    Ok(u64::from_str_radix(line.context("CapPrm")?.trim(), 16)?)
+}
+
+#[test]
+#[ignore = "needs root, buildah and crun: cargo xtask test deployment"]
+fn profile_flows_reports_connections_with_the_rights_of_its_manifest() -> Result<()> {
+    let collector = FakeCollector::start()?;
+    let mut values = values(&collector, "flows");
+    values.push("config.receivers.ebpf.interval=1s".to_owned());
+    let mut pod = Container::start(&Image::get()?.root(), &render(&values)?, "flows")?;
+    let health = listens(&pod, "extensions.health")?;
+    wait::until("ready", || http::get(health, "/readyz").ok()).with_context(|| pod.stderr())?;
+    http::get(health, "/livez")?;
+    wait::until("a netflow record", || {
+        traffic::tcp(Ipv4Addr::LOCALHOST.into(), 1000, 2000).ok()?;
+        names(&collector).contains("netflow").then_some(())
+    })
+    .with_context(|| pod.stderr())?;
+    // NET_ADMIN, SYS_PTRACE, SYS_RESOURCE, PERFMON, BPF and nothing else.
+    let granted: u64 = [12, 19, 24, 38, 39].iter().map(|bit| 1_u64 << bit).sum();
+    assert_eq!(capabilities(&pod.status()?)?, granted);
+    assert!(pod.stop()?.success(), "{}", pod.stderr());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, buildah and crun: cargo xtask test deployment"]
+fn profile_cilium_only_reads_the_agent_without_root_and_without_any_capability() -> Result<()> {
+    let node = tempfile::tempdir()?;
+    let sockets = node.path().join("cilium");
+    fs::create_dir(&sockets)?;
+    fs::set_permissions(node.path(), fs::Permissions::from_mode(0o755))?;
+    let monitor = Monitor::listen(&sockets.join("monitor1_2.sock"))?;
+    // As the agent makes it: for root's group.
+    fs::set_permissions(monitor.path(), fs::Permissions::from_mode(0o660))?;
+    let collector = FakeCollector::start()?;
+    let mut values = values(&collector, "cilium-only");
+    values.push(format!("cilium.socketDir={}", sockets.display()));
+    let mut pod = Container::start(&Image::get()?.root(), &render(&values)?, "cilium")?;
+    let mut client = monitor.accept().with_context(|| pod.stderr())?;
+    let messages = Messages::of("drop")?;
+    client.send(&messages.definitions)?;
+    client.send_all(&messages.events)?;
+    wait::until("a cilium.drop record", || {
+        names(&collector).contains("cilium.drop").then_some(())
+    })
+    .with_context(|| pod.stderr())?;
+    let status = pod.status()?;
+    assert_eq!(capabilities(&status)?, 0);
+    assert!(
+        status.contains("\nUid:\t65532\t65532\t65532\t65532\n"),
+        "{status}"
+    );
+    assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    assert!(pod.stop()?.success(), "{}", pod.stderr());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, buildah and crun: cargo xtask test deployment"]
+fn a_pod_without_a_right_that_it_needs_names_the_right_and_ends() -> Result<()> {
+    let collector = FakeCollector::start()?;
+    let mut objects = render(&values(&collector, "flows"))?;
+    for object in &mut objects {
+        if let Some(add) =
+            object.pointer_mut("/spec/template/spec/containers/0/securityContext/capabilities/add")
+        {
+            let kept = add
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|name| *name != "BPF");
+            *add = kept.cloned().collect();
+        }
+    }
+    let rights = &container::container(container::pod(&objects)?)?["securityContext"];
+    assert!(
+        rights["capabilities"]["add"]
+            .as_array()
+            .is_some_and(|add| add.len() == 4),
+        "{rights}"
+    );
+    let mut pod = Container::start(&Image::get()?.root(), &objects, "without")?;
+    assert_eq!(pod.ends()?.code(), Some(1));
+    let expected = "netflume: receivers.ebpf: no right to load kernel programs: grant CAP_BPF (or run as root)\n";
+    assert_eq!(pod.stderr(), expected);
+    Ok(())
+}
