@@ -88,11 +88,10 @@ impl Cluster {
                 .spawn()
                 .context("etcd")?,
         );
-        let (key, tokens) = (at("account.key"), at("tokens.csv"));
-        let out = Command::new("openssl")
-            .args(["genrsa", "-out", &key, "2048"])
-            .output()?;
-        ensure!(out.status.success(), "openssl: {out:?}");
+        let (key, public, tokens) = (at("account.key"), at("account.pub"), at("tokens.csv"));
+        let pair = rcgen::KeyPair::generate()?;
+        fs::write(&key, pair.serialize_pem())?;
+        fs::write(&public, pair.public_key_pem())?;
         fs::write(&tokens, "test-token,test,test,system:masters\n")?;
         cluster.push(
             Command::new(partner::API_SERVER.program()?)
@@ -105,7 +104,7 @@ impl Cluster {
                 ])
                 .args([
                     "--service-account-key-file",
-                    &key,
+                    &public,
                     "--service-account-signing-key-file",
                     &key,
                 ])
