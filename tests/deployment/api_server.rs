@@ -249,17 +249,17 @@ fn conforms(cluster: &Cluster, rendered: &[(String, String)]) -> Result<()> {
         ))
     };
     for (name, text) in rendered {
-        let (passed, said) = check(text)?;
+        let (passed, report) = check(text)?;
         assert!(
-            passed && said.contains("Invalid: 0, Errors: 0"),
-            "{name}: {said}"
+            passed && report.contains("Invalid: 0, Errors: 0"),
+            "{name}: {report}"
         );
     }
     for (_, text) in rendered.iter().take(1) {
-        let (passed, said) = check(&text.replace("hostPID: true", "hostPID: 1"))?;
-        assert!(!passed && said.contains("hostPID"), "{said}");
-        let (passed, said) = check(&text.replace("hostPID:", "hostPid:"))?;
-        assert!(!passed && said.contains("hostPid"), "{said}");
+        let (passed, report) = check(&text.replace("hostPID: true", "hostPID: 1"))?;
+        assert!(!passed && report.contains("hostPID"), "{report}");
+        let (passed, report) = check(&text.replace("hostPID:", "hostPid:"))?;
+        assert!(!passed && report.contains("hostPid"), "{report}");
     }
     Ok(())
 }

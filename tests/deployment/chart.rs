@@ -1,4 +1,4 @@
-//! The chart by Helm itself: what it renders, what it refuses, and what netflume says of the configuration in it.
+//! The chart by Helm itself: what it renders, what it refuses, and whether netflume accepts the configuration in it.
 
 use std::fs;
 use std::path::PathBuf;

@@ -144,7 +144,7 @@ fn files(root: &Path) -> Result<BTreeSet<String>> {
 
 #[test]
 #[ignore = "needs buildah, and the folder that cargo xtask test deployment makes"]
-fn the_image_is_small_and_holds_the_program_its_certificates_and_papers_only() -> Result<()> {
+fn the_image_is_small_and_holds_the_program_its_certificates_and_documents_only() -> Result<()> {
     let image = Image::get()?;
     let root = image.root();
     let expected = [
@@ -175,10 +175,10 @@ fn the_image_is_small_and_holds_the_program_its_certificates_and_papers_only() -
         (program.uid(), program.permissions().mode() & 0o7777),
         (0, 0o755)
     );
-    let papers = root.join("usr/share/doc/netflume");
-    let bill: Value = serde_json::from_slice(&fs::read(papers.join("sbom.cdx.json"))?)?;
+    let documents = root.join("usr/share/doc/netflume");
+    let bill: Value = serde_json::from_slice(&fs::read(documents.join("sbom.cdx.json"))?)?;
     let components = bill["components"].as_array().context("components")?;
-    let licences = fs::read_to_string(papers.join("THIRD-PARTY-LICENSES.txt"))?;
+    let licences = fs::read_to_string(documents.join("THIRD-PARTY-LICENSES.txt"))?;
     for linked in ["tonic", "aya", "rustls", "ring", "zstd-sys"] {
         assert!(
             components

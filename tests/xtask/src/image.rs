@@ -42,7 +42,7 @@ impl Architecture {
         found.with_context(|| format!("unknown architecture `{name}`, known are amd64 and arm64"))
     }
 
-    /// Tells cargo how to compile C and link for it, from a machine of any architecture.
+    /// Sets how cargo compiles C and links for it, from a machine of any architecture.
     pub(crate) fn set(self, cargo: &mut std::process::Command) {
         if self.name == "arm64" {
             cargo
@@ -145,7 +145,7 @@ fn bill_of_materials(architecture: Architecture) -> Result<String> {
     Ok(text.replace(&format!("file://{root}/"), "file:///netflume/"))
 }
 
-/// What `cargo metadata` tells.
+/// The output of `cargo metadata`.
 struct Metadata(Value);
 
 impl Metadata {
