@@ -59,7 +59,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let folder = args
         .get(1)
         .map_or_else(|| context(architecture), PathBuf::from);
-    crate::setup::target(architecture.target)?;
+    crate::setup::targets(&[architecture.target])?;
     let line = format!(
         "cargo build --release --package netflume --bin netflume --target {}",
         architecture.target

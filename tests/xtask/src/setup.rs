@@ -20,14 +20,15 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),                        // network namespaces
     // C sources of crates (ring, zstd) for Windows. Of the package mingw-w64 (1.2 GB) this is the part that is needed.
     ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32"),
-    ("buildah", "buildah"),                    // the image
-    ("crun", "crun"),                          // what runs it
-    ("etcd", "etcd-server"),                   // the API server's store
-    ("qemu-aarch64", "qemu-user"),             // arm64 programs
+    ("buildah", "buildah"),        // the image
+    ("crun", "crun"),              // what runs it
+    ("etcd", "etcd-server"),       // the API server's store
+    ("qemu-aarch64", "qemu-user"), // arm64 programs
+    // Their C parts.
     (
         "aarch64-linux-gnu-gcc",
         "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
-    ), // their C parts
+    ),
 ];
 
 /// The target of static binaries.
@@ -56,20 +57,14 @@ pub(crate) fn run() -> Result<()> {
 /// The components of rust-toolchain.toml and the targets that are built or checked.
 pub(crate) fn rust() -> Result<()> {
     cmd::run(&mut command("rustup --quiet toolchain install"))?;
-    cmd::run(&mut command(&format!(
-        "rustup --quiet target add {STATIC_TARGET} {WINDOWS_TARGET} {BARE_TARGET}"
-    )))
-        "rustup --quiet target add {STATIC_TARGET} {}",
-        CHECKED_TARGETS.join(" ")
-    )))?;
-    ARCHITECTURES
-        .iter()
-        .try_for_each(|architecture| target(architecture.target))
+    let images = ARCHITECTURES.map(|architecture| architecture.target);
+    targets(&[STATIC_TARGET, WINDOWS_TARGET, BARE_TARGET])?;
+    targets(&images)
 }
 
-/// Rust's standard library for a target.
-pub(crate) fn target(name: &str) -> Result<()> {
-    cmd::run(command("rustup --quiet target add").arg(name))
+/// Rust's standard library for each of these targets.
+pub(crate) fn targets(names: &[&str]) -> Result<()> {
+    cmd::run(command("rustup --quiet target add").args(names))
 }
 
 /// Installs the Debian packages that are missing.
