@@ -44,18 +44,18 @@ fn key(row: &Row) -> Value {
     let mut config = Config::default();
     let mut schema = match (setting(&mut config).allowed(limits), limits) {
         (Allowed::OneOf(["true", "false"]), _) => {
-            or_variable(json!({ "type": ["boolean", "null"] }))
+            or_variable(&json!({ "type": ["boolean", "null"] }))
         }
         (Allowed::OneOf(words), _) => {
             let mut words: Vec<Value> = words.iter().map(|word| json!(word)).collect();
             words.push(Value::Null);
-            or_variable(json!({ "enum": words }))
+            or_variable(&json!({ "enum": words }))
         }
         (_, Limits::Count(low, high)) => {
-            or_variable(json!({ "type": ["integer", "null"], "minimum": low, "maximum": high }))
+            or_variable(&json!({ "type": ["integer", "null"], "minimum": low, "maximum": high }))
         }
         (_, Limits::Real(low, high)) => {
-            or_variable(json!({ "type": ["number", "null"], "minimum": low, "maximum": high }))
+            or_variable(&json!({ "type": ["number", "null"], "minimum": low, "maximum": high }))
         }
         // `15s`, `64MiB`, or a number: netflume itself checks those.
         (_, Limits::Duration(..) | Limits::Size(..)) => {
@@ -68,7 +68,7 @@ fn key(row: &Row) -> Value {
 }
 
 /// A value may be taken from the environment.
-fn or_variable(schema: Value) -> Value {
+fn or_variable(schema: &Value) -> Value {
     json!({ "anyOf": [schema, { "type": "string", "pattern": "\\$\\{" }] })
 }
 
