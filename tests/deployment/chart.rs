@@ -221,6 +221,8 @@ fn a_changed_configuration_changes_the_pods_and_nothing_else_does() -> Result<()
     let plain = checksum(&[])?;
     assert_ne!(plain, checksum(&["config.receivers.ebpf.interval=5s"])?);
     assert_eq!(plain, checksum(&["image.tag=other"])?);
+    // Where pods are to read it anew instead.
+    assert!(checksum(&["rollOnConfigChange=false"]).is_err());
     Ok(())
 }
 

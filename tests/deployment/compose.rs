@@ -28,7 +28,7 @@ fn the_compose_file_mounts_what_is_there_and_grants_what_the_chart_grants() -> R
         for volume in service["volumes"].as_array().into_iter().flatten() {
             let source = volume.as_str().and_then(|volume| volume.split(':').next());
             let source = source.with_context(|| format!("{name}: {volume}"))?;
-            // The machine's own, and dashboards, which may be none.
+            // Others are the machine's own.
             if source.starts_with("./") {
                 yaml(&folder.join(source))?;
             }

@@ -3,6 +3,7 @@
 //! What a cluster does and this does not: the network is this machine's, there are no limits of resources, and no seccomp or AppArmor profile.
 
 use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -21,8 +22,19 @@ pub(crate) struct Container {
 impl Container {
     /// Starts the pod of `objects` (the only workload there) from the unpacked image at `root`.
     pub(crate) fn start(root: &Path, objects: &[Value], name: &str) -> Result<Self> {
+        Self::start_as(root, objects, name, |_| ())
+    }
+
+    /// As [`Container::start`], with the OCI runtime's own specification changed by `change`.
+    pub(crate) fn start_as(
+        root: &Path,
+        objects: &[Value],
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Self> {
         let bundle = tempfile::tempdir()?;
-        let spec = spec(root, objects, bundle.path())?;
+        let mut spec = spec(root, objects, bundle.path())?;
+        change(&mut spec);
         fs::write(bundle.path().join("config.json"), spec.to_string())?;
         let id = format!("netflume-{}-{name}", std::process::id());
         // A node has one cgroup hierarchy, version 2; a machine that has both gets that view in a mount namespace.
@@ -69,6 +81,11 @@ impl Container {
             self.child.try_wait().ok().flatten()
         })
         .with_context(|| self.stderr())
+    }
+
+    /// Updates the ConfigMap `netflume` of its volume `config` to that of `objects`.
+    pub(crate) fn update(&self, objects: &[Value]) -> Result<()> {
+        write_config_map(objects, "netflume", &self.bundle.path().join("config"))
     }
 
     /// Asks it to end, as a cluster does.
@@ -238,18 +255,35 @@ fn source(objects: &[Value], volume: &Value, bundle: &Path) -> Result<PathBuf> {
     let folder = bundle.join(volume["name"].as_str().unwrap_or_default());
     fs::create_dir_all(&folder)?;
     if let Some(name) = volume["configMap"]["name"].as_str() {
-        let map = objects
-            .iter()
-            .find(|object| object["kind"] == "ConfigMap" && object["metadata"]["name"] == name);
-        let data = map
-            .and_then(|map| map["data"].as_object())
-            .context("no such ConfigMap")?;
-        for (file, text) in data {
-            fs::write(folder.join(file), text.as_str().unwrap_or_default())?;
-        }
+        write_config_map(objects, name, &folder)?;
     } else {
-        use std::os::unix::fs::PermissionsExt as _;
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
     }
     Ok(folder)
+}
+
+/// A ConfigMap as the kubelet mounts and updates it: each file is a link by way of `..data`, which is replaced at one stroke.
+fn write_config_map(objects: &[Value], name: &str, folder: &Path) -> Result<()> {
+    let map = objects
+        .iter()
+        .find(|object| object["kind"] == "ConfigMap" && object["metadata"]["name"] == name);
+    let data = map
+        .and_then(|map| map["data"].as_object())
+        .context("no such ConfigMap")?;
+    let version = tempfile::Builder::new()
+        .prefix("..")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(folder)?
+        .keep();
+    for (file, text) in data {
+        fs::write(version.join(file), text.as_str().unwrap_or_default())?;
+        let link = folder.join(file);
+        if !link.is_symlink() {
+            symlink(Path::new("..data").join(file), link)?;
+        }
+    }
+    let next = folder.join("..data_tmp");
+    symlink(version.file_name().context("no name")?, &next)?;
+    fs::rename(next, folder.join("..data"))?;
+    Ok(())
 }

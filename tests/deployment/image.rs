@@ -24,7 +24,7 @@ use crate::container::{self, Container};
 const SIZE_MAX: u64 = 25 << 20;
 
 /// The built image.
-struct Image {
+pub(crate) struct Image {
     folder: TempDir,
     /// Of the image's own configuration.
     config: Value,
@@ -34,11 +34,11 @@ struct Image {
 
 impl Image {
     /// Its unpacked files.
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
-    fn get() -> Result<&'static Self> {
+    pub(crate) fn get() -> Result<&'static Self> {
         static BUILT: OnceLock<Result<Image, String>> = OnceLock::new();
         let built = BUILT.get_or_init(|| Self::build().map_err(|error| format!("{error:#}")));
         built
@@ -195,7 +195,7 @@ fn the_image_is_small_and_holds_the_program_its_certificates_and_documents_only(
 }
 
 /// Values by which a pod of this machine sends to the test, and shows itself on free ports.
-fn values(collector: &FakeCollector, profile: &str) -> Vec<String> {
+pub(crate) fn values(collector: &FakeCollector, profile: &str) -> Vec<String> {
     vec![
         format!("profile={profile}"),
         format!("endpoint={}", collector.endpoint()),
@@ -206,7 +206,7 @@ fn values(collector: &FakeCollector, profile: &str) -> Vec<String> {
     ]
 }
 
-fn render(values: &[String]) -> Result<Vec<Value>> {
+pub(crate) fn render(values: &[String]) -> Result<Vec<Value>> {
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     chart::objects(&chart::render(&values)?)
 }
@@ -219,7 +219,7 @@ fn listens(container: &Container, extension: &str) -> Result<SocketAddr> {
 }
 
 /// Names of the log records that came.
-fn names(collector: &FakeCollector) -> BTreeSet<String> {
+pub(crate) fn names(collector: &FakeCollector) -> BTreeSet<String> {
     let resources = collector
         .logs()
         .into_iter()
@@ -229,7 +229,7 @@ fn names(collector: &FakeCollector) -> BTreeSet<String> {
     records.map(|record| record.event_name).collect()
 }
 
-fn capabilities(status: &str) -> Result<u64> {
+pub(crate) fn capabilities(status: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
     Ok(u64::from_str_radix(line.context("CapPrm")?.trim(), 16)?)
 }
@@ -285,6 +285,10 @@ fn profile_cilium_only_reads_the_agent_without_root_and_without_any_capability()
         "{status}"
     );
     assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    // The ConfigMap changes under the running pod.
+    values.push("config.receivers.cilium.logs.enabled=false".to_owned());
+    pod.update(&render(&values)?)?;
+    pod.waits_for("configuration reloaded")?;
     assert!(pod.stop()?.success(), "{}", pod.stderr());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What ships: the image, the chart and its rendered manifests, the compose file.
+//! What ships: the image, the chart and its rendered manifests, the compose file, the systemd unit.
 
 mod api_server;
 mod chart;
@@ -6,3 +6,4 @@ mod compose;
 mod container;
 mod image;
 mod schema;
+mod unit;

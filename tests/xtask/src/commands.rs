@@ -55,18 +55,25 @@ const COMMANDS: &[(&str, Form)] = &[
         "cargo xtask bench kernel udp",
         Form::Xtask("bench kernel udp 3 20 --quick"),
     ),
+    // What it writes is compared there with what is kept.
+    ("cargo xtask chart", Form::Part("deployment")),
     ("cargo xtask collector", Form::Program(collector_starts)),
     (
         "cargo xtask fuzz --seconds N",
         Form::Xtask("fuzz --seconds 1 replay"),
     ),
+    // There with a program that is built already.
+    ("cargo xtask image", Form::Part("deployment")),
+    ("cargo xtask image amd64", Form::Part("deployment")),
     ("cargo xtask kernels", Form::Part("kernels")),
     (
         "cargo xtask oracle bench",
         Form::Xtask("oracle bench --quick"),
     ),
     ("cargo xtask test", Form::Part("")),
+    ("cargo xtask test deployment", Form::Part("deployment")),
     ("cargo xtask test kernel", Form::Part("kernel")),
+    ("cargo xtask test supply", Form::Part("supply")),
     ("cargo xtask test targets", Form::Part("targets")),
     ("netflume check", Form::Program(Program::checks)),
     (

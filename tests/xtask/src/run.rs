@@ -23,13 +23,6 @@ pub fn command(line: &str) -> Command {
         }
     }
     command.args(words).current_dir(crate::cache::root());
-    // Cargo tells us about our own package; handed on, that has build scripts that look at it (`ring`) run again, and all behind them.
-    for (key, _) in std::env::vars_os() {
-        let name = key.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-            command.env_remove(&key);
-        }
-    }
     command
 }
 

@@ -20,10 +20,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ip", "iproute2"),                        // network namespaces
     // C sources of crates (ring, zstd) for Windows. Of the package mingw-w64 (1.2 GB) this is the part that is needed.
     ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64-win32"),
-    ("buildah", "buildah"),        // the image
-    ("crun", "crun"),              // what runs it
-    ("etcd", "etcd-server"),       // the API server's store
-    ("qemu-aarch64", "qemu-user"), // arm64 programs
+    ("buildah", "buildah"),         // the image
+    ("crun", "crun"),               // what runs it
+    ("etcd", "etcd-server"),        // the API server's store
+    ("systemd-analyze", "systemd"), // what reads the unit
+    ("qemu-aarch64", "qemu-user"),  // arm64 programs
     // Their C parts.
     (
         "aarch64-linux-gnu-gcc",

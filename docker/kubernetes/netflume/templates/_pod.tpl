@@ -77,7 +77,6 @@ volumeMounts:
   - { name: config, mountPath: /etc/netflume, readOnly: true }
   {{- if include "netflume.readsKernel" . }}
   - { name: cgroup, mountPath: /sys/fs/cgroup, readOnly: true }
-  - { name: tracing, mountPath: /sys/kernel/tracing, readOnly: true }
   {{- end }}
   {{- if include "netflume.hostFiles" . }}
   {{- range $index, $path := .Values.hostFiles }}
@@ -105,8 +104,6 @@ volumeMounts:
 # All of the node's cgroups, in place of the container's own part of them: hooks are attached at the root.
 - name: cgroup
   hostPath: { path: /sys/fs/cgroup, type: Directory }
-- name: tracing
-  hostPath: { path: /sys/kernel/tracing, type: Directory }
 {{- end }}
 {{- if include "netflume.hostFiles" . }}
 {{- range $index, $path := .Values.hostFiles }}
@@ -127,12 +124,16 @@ volumeMounts:
 {{- end -}}
 
 {{- define "netflume.podMetadata" -}}
+{{- if or .Values.rollOnConfigChange .Values.podAnnotations }}
 annotations:
+  {{- if .Values.rollOnConfigChange }}
   # A changed configuration is a changed pod.
   checksum/config: {{ include "netflume.config" . | sha256sum }}
+  {{- end }}
   {{- with .Values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
 labels:
   {{- include "netflume.labels" . | nindent 2 }}
   {{- with .Values.podLabels }}
