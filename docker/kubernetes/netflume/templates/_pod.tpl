@@ -124,6 +124,11 @@ volumeMounts:
 {{- end -}}
 
 {{- define "netflume.podMetadata" -}}
+labels:
+  {{- include "netflume.labels" . | nindent 2 }}
+  {{- with .Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- if or .Values.rollOnConfigChange .Values.podAnnotations }}
 annotations:
   {{- if .Values.rollOnConfigChange }}
@@ -134,11 +139,6 @@ annotations:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
-labels:
-  {{- include "netflume.labels" . | nindent 2 }}
-  {{- with .Values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- end -}}
 
 {{- define "netflume.podCommon" -}}
