@@ -135,6 +135,20 @@ pub(crate) fn container(pod: &Value) -> Result<&Value> {
         .context("no container called netflume")
 }
 
+/// Whether this machine has CAP_SYS_RESOURCE to give: some virtual ones do not. Kernels from 5.11 on need it for nothing.
+pub(crate) fn may_grant_resources() -> Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    Ok(capabilities(&status, "CapBnd")? & (1 << 24) != 0)
+}
+
+/// A set of capabilities in a `/proc/PID/status`.
+pub(crate) fn capabilities(status: &str, set: &str) -> Result<u64> {
+    let lines = status.lines().filter_map(|line| line.split_once(":\t"));
+    let found = lines.into_iter().find(|(name, _)| *name == set);
+    let (_, bits) = found.with_context(|| set.to_owned())?;
+    Ok(u64::from_str_radix(bits.trim(), 16)?)
+}
+
 fn spec(root: &Path, objects: &[Value], bundle: &Path) -> Result<Value> {
     let pod = pod(objects)?;
     let container = container(pod)?;
@@ -147,8 +161,10 @@ fn spec(root: &Path, objects: &[Value], bundle: &Path) -> Result<Value> {
         strings(&rights["capabilities"]["drop"]) == ["ALL"],
         "not all capabilities are dropped"
     );
+    let resources = may_grant_resources()?;
     let capabilities: Vec<String> = strings(&rights["capabilities"]["add"])
         .iter()
+        .filter(|name| resources || *name != "SYS_RESOURCE")
         .map(|name| format!("CAP_{name}"))
         .collect();
     let uid = rights["runAsUser"].as_u64().context("runAsUser")?;
