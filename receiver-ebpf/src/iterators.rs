@@ -116,7 +116,7 @@ fn remembered(ctx: *mut EntryContext) -> i32 {
     let connection = known.load();
     // Memory of a socket that was closed in between may be another's: it is forgotten before.
     if maps::connection(sk).is_some() && tell(&step, sk, &connection) {
-        field!(known.pass).set(pass);
+        maps::seen(known, pass);
     }
     0
 }
@@ -151,12 +151,19 @@ fn visit(step: &Step, sk: impl Fields, control: Shared<Control>) {
         connect::found_idle(sk, |record| step.write(record));
         return;
     }
+    let pass = field!(control.pass).get();
+    if current == state::SYN_SENT {
+        // Nothing to report yet, and no reason to look for it again.
+        if let Some(known) = maps::connection(sk) {
+            maps::seen(known, pass);
+        }
+        return;
+    }
     if !(state::is_connection(current) || current == state::LISTEN) || !scope::contains(sk) {
         return;
     }
     let own = !step.task.is_null()
         && step.task.get::<u32>(offset!(task_tgid)) == field!(control.own_tgid).get();
-    let pass = field!(control.pass).get();
     if current == state::LISTEN {
         if own {
             own::listens(sk, true);
@@ -185,11 +192,11 @@ fn visit(step: &Step, sk: impl Fields, control: Shared<Control>) {
             let role = field!(known.role).get();
             maps::exclude(known, own::is_other_end(sk, role));
         }
-        if field!(known.excluded).get() == 0 && field!(known.pass).get() != pass {
-            // When the reader's buffer is full, the kernel comes back with this socket.
-            if tell(step, sk, &known.load()) {
-                field!(known.pass).set(pass);
-            }
+        // When the reader's buffer is full, the kernel comes back with this socket.
+        if field!(known.pass).get() != pass
+            && (field!(known.excluded).get() != 0 || tell(step, sk, &known.load()))
+        {
+            maps::seen(known, pass);
         }
     } else {
         found(step, sk, own, pass);
@@ -248,10 +255,13 @@ fn found(step: &Step, sk: impl Fields, own: bool, pass: u32) {
     if own && connection.role != role::SERVER {
         own::connected(sk, connection.role);
     }
-    if connection.excluded == 0 && tell(step, sk, &connection) {
-        connection.pass = pass;
+    let done = connection.excluded != 0 || tell(step, sk, &connection);
+    if maps::remember(sk, &connection, true)
+        && done
+        && let Some(known) = maps::connection(sk)
+    {
+        maps::seen(known, pass);
     }
-    maps::remember(sk, &connection, true);
 }
 
 /// Threads mostly share one table of descriptors: the first thread stands for all of them.

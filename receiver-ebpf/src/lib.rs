@@ -429,6 +429,12 @@ pub mod counter {
     pub const UDP_FULL: u32 = 2;
     /// UDP calls whose peer neither the socket nor the call's arguments told.
     pub const UDP_PEER_UNKNOWN: u32 = 3;
+    /// Connections that were remembered, counted before they are.
+    pub const REMEMBERED: u32 = 4;
+    /// Connections that were forgotten, counted after they are.
+    pub const FORGOTTEN: u32 = 5;
+    /// Remembered connections that passes came to, each once a pass.
+    pub const SEEN: u32 = 6;
     /// How many slots there are.
-    pub const COUNT: u32 = 4;
+    pub const COUNT: u32 = 7;
 }

@@ -21,7 +21,7 @@ pub struct Connection {
     pub owner: OwnerRecord,
     /// CLOCK_BOOTTIME at ESTABLISHED. Zero: before the program watched, or not yet established.
     pub opened_boot_ns: u64,
-    /// The last iterator pass that told it.
+    /// The last iterator pass that came to it and reported what there was to report.
     pub pass: u32,
     /// [`netflume_ebpf::role`].
     pub role: u8,
@@ -130,17 +130,41 @@ pub fn exclude(connection: Shared<Connection>, excluded: bool) {
 }
 
 /// Remembers a connection; false: the map is full, which is counted, or (with `only_new`) it is known already.
+///
+/// What [`counter::REMEMBERED`] has more than [`counter::FORGOTTEN`] is never less than what the map holds: a pass relies on it.
 #[inline(always)]
 pub fn remember(sk: impl Fields, connection: &Connection, only_new: bool) -> bool {
-    let flags = if only_new { u64::from(BPF_NOEXIST) } else { 0 };
-    match CONNECTIONS.insert(sk.address(), connection, flags) {
-        Ok(()) => true,
-        Err(error) => {
-            if error != -EEXIST {
-                count(counter::CONNECTIONS_FULL);
-            }
-            false
+    count(counter::REMEMBERED);
+    let mut result = CONNECTIONS.insert(sk.address(), connection, u64::from(BPF_NOEXIST));
+    if result == Err(-EEXIST) && !only_new {
+        // Left over from a socket whose end was not seen.
+        forget(sk);
+        result = CONNECTIONS.insert(sk.address(), connection, u64::from(BPF_NOEXIST));
+    }
+    if let Err(error) = result {
+        count(counter::FORGOTTEN);
+        if error != -EEXIST {
+            count(counter::CONNECTIONS_FULL);
         }
+    }
+    result.is_ok()
+}
+
+/// Forgets a connection, if it is remembered.
+#[inline(always)]
+pub fn forget(sk: impl Fields) {
+    if CONNECTIONS.remove(sk.address()).is_ok() {
+        count(counter::FORGOTTEN);
+    }
+}
+
+/// The pass came to this connection, and need not come to it again.
+#[inline(always)]
+pub fn seen(connection: Shared<Connection>, pass: u32) {
+    let last = field!(connection.pass);
+    if last.get() != pass {
+        last.set(pass);
+        count(counter::SEEN);
     }
 }
 

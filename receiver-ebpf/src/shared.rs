@@ -1,7 +1,7 @@
 //! Map values. Programs on other CPUs and user space read and write them at the same time, so no Rust reference to one ever
 //! exists: each access is a load, store or atomic addition of one word through a raw pointer, without any order between words.
 
-use core::intrinsics;
+use core::{intrinsics, mem::MaybeUninit};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -104,14 +104,15 @@ impl<T: FromBytes + IntoBytes + Immutable> Shared<T> {
     /// A copy, word by word: another CPU may write between two words.
     #[inline(always)]
     pub fn load(self) -> T {
-        let mut copy = T::new_zeroed();
+        let mut copy = MaybeUninit::<T>::uninit();
         let words = const { words::<T>() };
-        let to = core::ptr::from_mut(&mut copy).cast::<u64>();
+        let to = copy.as_mut_ptr().cast::<u64>();
         for n in 0..words {
             // SAFETY: `words` checks that T consists of whole, aligned words; `to` is our own copy.
             unsafe { to.add(n).write(Shared(self.0.cast::<u64>().add(n)).get()) };
         }
-        copy
+        // SAFETY: every word was written, and any bytes are a `T`.
+        unsafe { copy.assume_init() }
     }
 
     /// Writes all of it, word by word.

@@ -21,7 +21,7 @@ use netflume_ebpf::{ConnectionRecord, ListenerRecord, OwnerRecord, phase, role};
 use crate::{
     access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset},
     connect,
-    maps::{self, CONNECTIONS, Connection},
+    maps::{self, Connection},
     own, scope, sequence,
     shared::{Shared, field},
     socket,
@@ -188,7 +188,7 @@ fn closed(sk: Known, old: u32) {
     } else if is_told(sk, old, &known) {
         tell_end(sk, old, &known);
     }
-    let _ = CONNECTIONS.remove(sk.address());
+    maps::forget(sk);
 }
 
 /// Whether its end is reported. What ends in SYN_RECV was mostly never a connection: the kernel made a socket for it and threw it away.

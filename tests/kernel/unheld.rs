@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
+use netflume::receivers::ebpf::source::{KernelOptions, Scope};
 use netflume_core::model::netflow::{Phase, Role};
 
 use crate::support::uring::Ring;
-use crate::support::{Pair, Watch, connected};
+use crate::support::{Pair, Watch, connected, in_new_namespace, options, pair};
 
 /// A connection whose client is in the table of a ring alone.
 fn held_by_a_ring() -> (Ring, std::net::TcpStream, SocketAddr, SocketAddr) {
@@ -106,4 +107,63 @@ fn connections_that_wait_to_be_accepted_are_left_to_who_accepts_them() {
     let (_server, _) = listener.accept().unwrap();
     watch.collect();
     assert_eq!(watch.last(to, from).owner.pid, std::process::id());
+}
+
+/// Of the calling thread's network namespace alone, where nothing but the test comes and goes.
+fn alone(max_connections: u32) -> Watch {
+    Watch::with(&KernelOptions {
+        scope: Scope::Pod,
+        max_connections,
+        ..options()
+    })
+}
+
+/// Whether the next pass asks for connections that no descriptor led to.
+fn looks_again(watch: &mut Watch) -> bool {
+    let before = watch.source.second_looks();
+    watch.collect();
+    watch.source.second_looks() != before
+}
+
+#[test]
+#[ignore = "needs root and a BTF kernel"]
+fn only_a_connection_that_no_descriptor_leads_to_costs_a_second_look() {
+    in_new_namespace(|| {
+        let _older = pair("127.0.0.1:0");
+        let mut watch = alone(1024);
+        let held = pair("127.0.0.1:0");
+        for _ in 0..3 {
+            assert!(!looks_again(&mut watch));
+        }
+        let (ring, server, a, b) = held_by_a_ring();
+        for n in 1..4 {
+            assert!(looks_again(&mut watch));
+            assert_eq!(watch.about(a, b).len(), n);
+        }
+        drop((ring, server));
+        watch.closed(a, b);
+        watch.closed(b, a);
+        assert!(!looks_again(&mut watch));
+        assert_eq!(watch.last(held.a, held.b).phase, Phase::Open);
+    });
+}
+
+#[test]
+#[ignore = "needs root and a BTF kernel"]
+fn what_the_full_map_refused_hides_no_connection_later() {
+    in_new_namespace(|| {
+        let mut watch = alone(2);
+        let pairs: Vec<Pair> = (0..3).map(|_| pair("127.0.0.1:0")).collect();
+        watch.collect();
+        for pair in pairs {
+            let (a, b) = (pair.a, pair.b);
+            pair.close();
+            watch.closed(a, b);
+            watch.closed(b, a);
+        }
+        assert!(!looks_again(&mut watch));
+        let (_ring, _server, a, b) = held_by_a_ring();
+        assert!(looks_again(&mut watch));
+        assert_eq!(watch.about(a, b).len(), 1);
+    });
 }

@@ -86,6 +86,7 @@ pub struct KernelSource {
     udp: Option<udp::Udp>,
     passes: pass::Passes,
     entries: Option<entries::Entries>,
+    second_looks: u64,
     pass: u32,
     words: Control,
     last_pass_bytes: usize,
@@ -120,6 +121,7 @@ impl KernelSource {
             udp: loaded.udp,
             passes: loaded.passes,
             entries: loaded.entries,
+            second_looks: 0,
             pass: 0,
             words: loaded.words,
             last_pass_bytes: 0,
@@ -141,6 +143,12 @@ impl KernelSource {
     #[must_use]
     pub fn report(&self) -> &KernelReport {
         &self.report
+    }
+
+    /// In how many passes the remembered connections were asked one by one, because descriptors had not led to all of them.
+    #[must_use]
+    pub fn second_looks(&self) -> u64 {
+        self.second_looks
     }
 
     /// Appends what the programs sent since the last call; nothing, if there is nothing.
@@ -190,15 +198,17 @@ impl KernelSource {
 
     /// One iterator pass: appends a record for each open connection and listener.
     fn pass(&mut self, bytes: &mut Vec<u8>) -> Result<(), SourceError> {
-        let before = bytes.len();
-        let result = self
-            .passes
-            .run(&mut self.ebpf, bytes)
-            .and_then(|()| match &self.entries {
-                Some(entries) => entries.read(bytes),
-                None => Ok(()),
-            });
-        let count = records(bytes.get(before..).unwrap_or_default()).count() as u64;
+        let length = bytes.len();
+        let before = entries::Before::pass(&self.counters);
+        let mut result = self.passes.run(&mut self.ebpf, bytes);
+        if let Some(entries) = &self.entries
+            && result.is_ok()
+            && !before.is_some_and(|before| before.all_seen(&self.counters))
+        {
+            self.second_looks += 1;
+            result = entries.read(bytes);
+        }
+        let count = records(bytes.get(length..).unwrap_or_default()).count() as u64;
         self.ledger.received(Stage::Source, count);
         self.ledger.passed(Stage::Source, count);
         result
@@ -246,13 +256,10 @@ impl KernelSource {
     fn book(&mut self) -> u64 {
         let mut grown = [0_u64; counter::COUNT as usize];
         for (slot, booked) in self.booked.iter_mut().enumerate() {
-            let Ok(values) = self
-                .counters
-                .get(&u32::try_from(slot).unwrap_or(u32::MAX), 0)
-            else {
+            let counter = u32::try_from(slot).unwrap_or(u32::MAX);
+            let Some(total) = total(&self.counters, counter) else {
                 continue;
             };
-            let total = values.iter().sum();
             grown[slot] = std::mem::replace(booked, total).abs_diff(total);
         }
         let of = |slot: u32| grown[slot as usize];
@@ -279,6 +286,11 @@ impl KernelSource {
         self.ledger.dropped(Stage::Source, Reason::MapFull, refused);
         of(counter::UDP_PEER_UNKNOWN)
     }
+}
+
+/// A counter of the programs, over all processors; none: it cannot be read.
+fn total(counters: &PerCpuArray<MapData, u64>, counter: u32) -> Option<u64> {
+    Some(counters.get(&counter, 0).ok()?.iter().sum())
 }
 
 /// Loading had the types of the whole kernel in memory, 10 MiB and more, which the allocator would keep.
