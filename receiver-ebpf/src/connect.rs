@@ -19,7 +19,7 @@ use crate::{
         offset, setting,
     },
     maps::{self, BPF_F_NO_PREALLOC},
-    own, scope,
+    mptcp, own, scope,
     shared::{Shared, field},
     socket::{self, AF_INET, AF_INET6},
     tcp::state,
@@ -227,6 +227,7 @@ fn tell(sk: impl Fields, attempt: &Attempt, error: u16) {
 #[inline(always)]
 fn fill(sk: impl Fields, attempt: &Attempt, error: u16, record: &mut ConnectionRecord) {
     socket::observe(sk, state::CLOSE, role::CLIENT, record);
+    mptcp::complete(sk, record);
     // What the socket did in an earlier connection is not this one's.
     record.bytes_sent = 0;
     record.bytes_received = 0;

@@ -238,6 +238,10 @@ fn tell(step: &Step, sk: impl Fields, connection: &Connection) -> bool {
         || maps::with_scratch(|record| {
             let state = u32::from(sk.get::<u8>(offset!(sock_state)));
             socket::observe(sk, state, connection.role, record);
+            if step.task.is_null() {
+                // No descriptor leads to a later subflow.
+                mptcp::complete(sk, record);
+            }
             record.owner = connection.owner;
             record.opened_boot_ns = connection.opened_boot_ns;
             step.write(record)

@@ -22,7 +22,7 @@ use crate::{
     access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset},
     connect,
     maps::{self, Connection},
-    own, scope, sequence,
+    mptcp, own, scope, sequence,
     shared::{Shared, field},
     socket,
 };
@@ -220,6 +220,7 @@ fn tell_end(sk: Known, old: u32, connection: &Connection) {
         role = sequence::role_of(sk);
     }
     socket::observe(sk, old, role, record);
+    mptcp::complete(sk, record);
     record.opened_boot_ns = connection.opened_boot_ns;
     if connection.owner.pid == 0 {
         socket::creator(sk, &mut record.owner);
