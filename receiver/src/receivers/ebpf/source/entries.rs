@@ -1,5 +1,5 @@
 //! The connections that the programs remember, asked one by one for those that no descriptor leads to: an iterator over their map, at
-//! 0.4 µs for each of the others. Where descriptors led to all that are remembered, nobody needs to ask.
+//! 0.4 µs for each of the others. Where descriptors have led to all of them, this look is left out.
 
 use std::fs::File;
 use std::io::{Error, Read};
