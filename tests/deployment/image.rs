@@ -294,6 +294,33 @@ fn profile_cilium_only_reads_the_agent_without_root_and_without_any_capability()
 
 #[test]
 #[ignore = "needs root, buildah and crun: cargo xtask test deployment"]
+fn a_sidecar_reports_its_pods_connections_in_its_own_process_namespace() -> Result<()> {
+    let collector = FakeCollector::start()?;
+    let mut values = values(&collector, "flows");
+    values.extend(
+        [
+            "config.receivers.ebpf.interval=1s",
+            "form=sidecar",
+            "sidecar.containers[0].name=app",
+            "sidecar.containers[0].image=registry.example/app:1",
+        ]
+        .map(str::to_owned),
+    );
+    let objects = render(&values)?;
+    assert_ne!(container::pod(&objects)?["hostPID"], true);
+    let mut pod = Container::start(&Image::get()?.root(), &objects, "sidecar")?;
+    // This test shares the network and the cgroup of the container, as another container of its pod would.
+    wait::until("a netflow record", || {
+        traffic::tcp(Ipv4Addr::LOCALHOST.into(), 1000, 2000).ok()?;
+        names(&collector).contains("netflow").then_some(())
+    })
+    .with_context(|| pod.stderr())?;
+    assert!(pod.stop()?.success(), "{}", pod.stderr());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root, buildah and crun: cargo xtask test deployment"]
 fn a_pod_without_a_right_that_it_needs_names_the_right_and_ends() -> Result<()> {
     let collector = FakeCollector::start()?;
     let mut objects = render(&values(&collector, "flows"))?;
