@@ -195,6 +195,26 @@ fn the_image_is_small_and_holds_the_program_its_certificates_and_documents_only(
     Ok(())
 }
 
+#[test]
+fn the_dockerfile_compiles_with_the_repositorys_toolchain_and_command() -> Result<()> {
+    let root = xtask::cache::root();
+    let toolchain = fs::read_to_string(root.join("rust-toolchain.toml"))?;
+    let channel = toolchain
+        .lines()
+        .find_map(|line| line.strip_prefix("channel = "));
+    let channel = channel.context("channel")?.trim_matches('"');
+    let dockerfile = fs::read_to_string(root.join("docker/Dockerfile"))?;
+    for line in [
+        &*format!("ARG RUST_VERSION={channel}"),
+        // Fills the folder /image, as it fills target/image/ARCHITECTURE/image by default.
+        "RUN cargo xtask image \"${TARGETARCH}\" /",
+        "COPY --from=build /image/ /",
+    ] {
+        assert!(dockerfile.lines().any(|found| found == line), "{line}");
+    }
+    Ok(())
+}
+
 /// Values by which a pod of this machine sends to the test, and shows itself on free ports.
 pub(crate) fn values(collector: &FakeCollector, profile: &str) -> Vec<String> {
     vec![
