@@ -48,6 +48,10 @@ const COMMANDS: &[(&str, Form)] = &[
         Form::Xtask("bench kernel memory 20 --quick"),
     ),
     (
+        "cargo xtask bench kernel pass 10000",
+        Form::Xtask("bench kernel pass 20 --quick"),
+    ),
+    (
         "cargo xtask bench kernel pass 10000 250",
         Form::Xtask("bench kernel pass 20 2 --quick"),
     ),
