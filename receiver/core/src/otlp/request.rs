@@ -3,7 +3,7 @@
 //!
 //! The three signals have the same frame, field numbers included: a request holds `ResourceX` (1), each of them a `resource`
 //! (1), `ScopeX` (2) and a schema URL (3), each of those a `scope` (1), the items (2) and a schema URL (3). Items are written once
-//! into one buffer; a request is put together from its pieces with a single copy.
+//! into one buffer; a request is put together from its pieces with a single copy, and one of a single group is the buffer itself.
 
 use std::sync::Arc;
 
@@ -73,7 +73,12 @@ pub struct RequestBuilder {
     index: HashMap<(usize, usize), usize, FixedState>,
     groups: Vec<Group>,
     pieces: Vec<Piece>,
+    /// Room for the headers of the request's first group, then items. Empty when there are none.
     buffer: Vec<u8>,
+    /// Bytes of that room.
+    room: usize,
+    /// What the next buffer will need, if that is known.
+    capacity: usize,
     /// The most that was in the buffer since the last [`Self::finish`].
     most_filled: usize,
     /// Never less than what the finished request will take.
@@ -94,6 +99,8 @@ impl RequestBuilder {
             groups: Vec::new(),
             pieces: Vec::new(),
             buffer: Vec::new(),
+            room: 0,
+            capacity: 0,
             most_filled: 0,
             size: 0,
             items: 0,
@@ -112,6 +119,9 @@ impl RequestBuilder {
     ) -> Option<Request> {
         let resource = self.resources.number(resource);
         let scope = self.scope(scope);
+        if self.buffer.is_empty() {
+            self.begin(resource, scope);
+        }
         let start = self.buffer.len();
         let encoded = self.resources.encoded(resource);
         wire::message::<2>(&mut self.buffer, ITEMS, |out| write(out, encoded));
@@ -123,10 +133,17 @@ impl RequestBuilder {
             && (self.size + added > self.max_bytes || self.groups.len() >= GROUPS_MAX);
         let (request, start, known) = if full {
             self.most_filled = self.most_filled.max(start);
-            let request = self.assemble(start);
-            self.buffer.copy_within(start.., 0);
-            self.buffer.truncate(self.buffer.len() - start);
-            (Some(request), 0, None)
+            let item = self.buffer.split_off(start);
+            let alone = self.groups.len() == 1;
+            let request = self.assemble();
+            if alone {
+                // The next one is most likely as large, and of one group: just the buffer for it.
+                self.buffer = Vec::new();
+                self.capacity = self.max_bytes + self.room + item.len();
+            }
+            self.begin(resource, scope);
+            self.buffer.extend_from_slice(&item);
+            (Some(request), self.room, None)
         } else {
             (None, start, known)
         };
@@ -139,8 +156,7 @@ impl RequestBuilder {
     #[must_use]
     pub fn finish(&mut self) -> Option<Request> {
         let filled = self.most_filled.max(self.buffer.len());
-        let request = (self.items > 0).then(|| self.assemble(self.buffer.len()));
-        self.buffer.clear();
+        let request = (self.items > 0).then(|| self.assemble());
         self.most_filled = 0;
         // A busy sender fills it again at once, and fresh memory costs a fault a page.
         if filled < self.buffer.capacity() / 4 {
@@ -199,29 +215,40 @@ impl RequestBuilder {
         2 * HEADER_MAX + self.resources.encoded(resource).bytes.len() + self.scopes[scope].1.len()
     }
 
-    /// Puts the booked items together and starts anew; the buffer up to `end` is free afterwards.
-    fn assemble(&mut self, end: usize) -> Request {
-        let mut out = Vec::with_capacity(self.size);
-        for group in &self.groups {
-            let scope = &self.scopes[group.scope].1;
-            let scope_bytes = scope.len() + group.bytes;
-            let resource_bytes =
-                group.resource.bytes.len() + 1 + wire::varint_len(scope_bytes as u64) + scope_bytes;
-            wire::length_header(&mut out, RESOURCE_X, resource_bytes);
-            out.extend_from_slice(&group.resource.bytes);
-            wire::length_header(&mut out, SCOPE_X, scope_bytes);
-            out.extend_from_slice(scope);
-            let mut next = group.first;
-            while let Some(piece) = self.pieces.get(next) {
-                out.extend_from_slice(&self.buffer[piece.start..piece.end]);
-                next = piece.next;
+    /// Makes room for the headers of the first group.
+    fn begin(&mut self, resource: usize, scope: usize) {
+        self.buffer
+            .reserve_exact(std::mem::take(&mut self.capacity));
+        self.room = self.frame_bytes(resource, scope);
+        self.buffer.resize(self.room, 0);
+    }
+
+    /// Puts the booked items together and starts anew, with an empty buffer.
+    fn assemble(&mut self) -> Request {
+        let body = match &*self.groups {
+            // Not with much more memory than it shows, because it may wait for long.
+            [group] if self.buffer.capacity() - self.buffer.len() <= self.buffer.len() / 4 => {
+                let mut headers = Vec::with_capacity(self.room);
+                self.headers(group, &mut headers);
+                let start = self.room - headers.len();
+                self.buffer[start..self.room].copy_from_slice(&headers);
+                Bytes::from(std::mem::take(&mut self.buffer)).slice(start..)
             }
-        }
-        debug_assert!(out.len() <= self.size, "the size is an upper bound");
-        debug_assert!(
-            self.pieces.iter().all(|piece| piece.end <= end),
-            "only what was booked is written"
-        );
+            groups => {
+                let mut out = Vec::with_capacity(self.size);
+                for group in groups {
+                    self.headers(group, &mut out);
+                    let mut next = group.first;
+                    while let Some(piece) = self.pieces.get(next) {
+                        out.extend_from_slice(&self.buffer[piece.start..piece.end]);
+                        next = piece.next;
+                    }
+                }
+                self.buffer.clear();
+                Bytes::from(out)
+            }
+        };
+        debug_assert!(body.len() <= self.size, "the size is an upper bound");
         let items = std::mem::take(&mut self.items);
         self.size = 0;
         self.index.clear();
@@ -229,9 +256,21 @@ impl RequestBuilder {
         self.pieces.clear();
         Request {
             signal: self.signal,
-            body: Bytes::from(out),
+            body,
             items,
         }
+    }
+
+    /// All of a group that stands before its items.
+    fn headers(&self, group: &Group, out: &mut Vec<u8>) {
+        let scope = &self.scopes[group.scope].1;
+        let scope_bytes = scope.len() + group.bytes;
+        let resource_bytes =
+            group.resource.bytes.len() + 1 + wire::varint_len(scope_bytes as u64) + scope_bytes;
+        wire::length_header(out, RESOURCE_X, resource_bytes);
+        out.extend_from_slice(&group.resource.bytes);
+        wire::length_header(out, SCOPE_X, scope_bytes);
+        out.extend_from_slice(scope);
     }
 
     /// Index of a scope by name; encodes it when it is new.
@@ -288,6 +327,26 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn full_requests_of_one_group_are_not_copied() {
+        let resource = resource(0);
+        let mut builder = RequestBuilder::new(Signal::Logs, 10_000);
+        let mut copied = Vec::new();
+        for _ in 0..1000 {
+            let buffer = builder.buffer.as_ptr_range();
+            let write = |out: &mut Vec<u8>, _: &EncodedResource| wire::bytes(out, 12, &[b'x'; 100]);
+            if let Some(request) = builder.add(&resource, SCOPES[0], 1, write) {
+                assert_eq!(records(&request).len() as u64, request.items);
+                copied.push(!buffer.contains(&request.body.as_ptr()));
+            }
+        }
+        // Of the first one nothing was known.
+        assert!(
+            copied.len() > 9 && !copied[1..].contains(&true),
+            "{copied:?}"
+        );
     }
 
     const SCOPES: [&str; 2] = ["netflume.a", "netflume.b"];
