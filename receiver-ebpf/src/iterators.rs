@@ -243,7 +243,7 @@ fn tell(step: &Step, sk: impl Fields, connection: &Connection) -> bool {
                 mptcp::complete(sk, record);
             }
             record.owner = connection.owner;
-            record.opened_boot_ns = connection.opened_boot_ns;
+            record.opened_boot_ns = connection.opened(state);
             step.write(record)
         })
 }

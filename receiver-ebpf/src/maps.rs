@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::access::{Fields, setting};
 use crate::shared::{Shared, field};
+use crate::tcp::state;
 
 /// What is remembered of an open connection, keyed by the socket's address.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
@@ -19,7 +20,8 @@ use crate::shared::{Shared, field};
 pub struct Connection {
     /// Who connected, accepted, or was found with it.
     pub owner: OwnerRecord,
-    /// CLOCK_BOOTTIME at ESTABLISHED. Zero: before the program watched, or not yet established.
+    /// CLOCK_BOOTTIME at ESTABLISHED; with [`ATTEMPT`], at SYN_SENT, and it is not known to be established yet. Zero: before the
+    /// program watched.
     pub opened_boot_ns: u64,
     /// The last iterator pass that came to it and reported what there was to report.
     pub pass: u32,
@@ -31,7 +33,21 @@ pub struct Connection {
     pub held: u16,
 }
 
+/// The bit that marks the time of an attempt. No machine runs for the 146 years that reach it.
+pub const ATTEMPT: u64 = 1 << 63;
+
 impl Connection {
+    /// When it opened, given its state; zero: before the program watched, or not yet. Where the change to ESTABLISHED was missed (the
+    /// kernel leaves out a program that interrupts itself), since the attempt.
+    #[inline(always)]
+    pub fn opened(&self, current: u32) -> u64 {
+        let attempted = self.opened_boot_ns & ATTEMPT != 0;
+        if attempted && matches!(current, state::SYN_SENT | state::SYN_RECV) {
+            return 0;
+        }
+        self.opened_boot_ns & !ATTEMPT
+    }
+
     /// Nothing known.
     pub const EMPTY: Self = Self {
         owner: OwnerRecord::NONE,

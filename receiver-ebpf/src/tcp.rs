@@ -21,7 +21,7 @@ use netflume_ebpf::{ConnectionRecord, ListenerRecord, OwnerRecord, phase, role};
 use crate::{
     access::{Fields, Known, Ptr, boot_ns, current_owner, current_tgid, offset},
     connect,
-    maps::{self, Connection},
+    maps::{self, ATTEMPT, Connection},
     mptcp, own, scope, sequence,
     shared::{Shared, field},
     socket,
@@ -105,6 +105,7 @@ fn connecting(sk: Known) {
     let mut connection = Connection::EMPTY;
     current_owner(&mut connection.owner);
     connection.role = role::CLIENT;
+    connection.opened_boot_ns = boot_ns() | ATTEMPT;
     connection.excluded = u8::from(own::is_own(connection.owner.pid));
     connection.held = maps::pass() as u16;
     maps::remember(sk, &connection, false);
@@ -144,11 +145,11 @@ fn accepted(sk: Known) {
     }
 }
 
-/// Notes the time, unless it is noted already.
+/// Notes the time of an attempt's success, unless it is noted already.
 #[inline(always)]
 fn opened(connection: Shared<Connection>) {
     let opened = field!(connection.opened_boot_ns);
-    if opened.get() == 0 && field!(connection.role).get() == role::CLIENT {
+    if opened.get() & ATTEMPT != 0 {
         opened.set(boot_ns());
     }
 }
@@ -221,7 +222,7 @@ fn tell_end(sk: Known, old: u32, connection: &Connection) {
     }
     socket::observe(sk, old, role, record);
     mptcp::complete(sk, record);
-    record.opened_boot_ns = connection.opened_boot_ns;
+    record.opened_boot_ns = connection.opened(old);
     if connection.owner.pid == 0 {
         socket::creator(sk, &mut record.owner);
         record.acceptor = socket::acceptor(sk);
@@ -231,8 +232,8 @@ fn tell_end(sk: Known, old: u32, connection: &Connection) {
     let error: u32 = sk.get(offset!(sock_err));
     record.error = error as u16;
     record.phase = phase::CLOSED;
-    let never = connection.role == role::CLIENT && connection.opened_boot_ns == 0;
-    if old == state::SYN_SENT || old == state::SYN_RECV && never {
+    let attempted = connection.opened_boot_ns & ATTEMPT != 0;
+    if old == state::SYN_SENT || old == state::SYN_RECV && attempted {
         record.phase = phase::FAILED;
         record.opened_boot_ns = record.header.boot_ns;
         record.bytes_sent = 0;
