@@ -1,7 +1,7 @@
 //! The whole program behind the monitor socket: what it takes, and what it costs, ours and the agent's.
 //!
 //! ```text
-//! cargo xtask bench cilium-socket [--seconds N] [--rate EVENTS_A_SECOND]
+//! cargo xtask bench cilium-socket [--seconds N] [--rate EVENTS_A_SECOND] [--reloads N]
 //! ```
 //!
 //! One stream as of a busy node (`oracle mixed`) goes round and round, 100,000 events a second for 60 s if not told otherwise, into
@@ -12,6 +12,9 @@
 //!   queue may drop;
 //! - from the agent's own listener, whose queue drops what it cannot hold: that is told apart;
 //! - and the agent alone, without a client: the difference is what our connection costs it.
+//!
+//! With `--reloads N` (as root, because connections of this machine are watched too) it reloads its configuration `N` times under that load instead,
+//! and shows the books.
 //!
 //! CPU is user and system time of the whole process, start included, as a share of one core; memory is the most that was resident.
 
@@ -31,6 +34,8 @@ use netflume_tests::page::{Page, Stage};
 use netflume_tests::sink::Sink;
 use netflume_tests::wait;
 
+mod reloads;
+
 /// Events of the stream that goes round and round.
 const STREAM_EVENTS: u64 = 65_536;
 /// What netflume may cost.
@@ -40,6 +45,7 @@ const MEMORY_MAX: u64 = 64 << 20;
 struct Options {
     seconds: u64,
     rate: u64,
+    reloads: u64,
 }
 
 impl Options {
@@ -47,12 +53,14 @@ impl Options {
         let mut options = Self {
             seconds: 60,
             rate: 100_000,
+            reloads: 0,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             let value = arguments.next().context("a number is missing")?;
             match name.as_str() {
                 "--seconds" => options.seconds = value.parse()?,
+                "--reloads" => options.reloads = value.parse()?,
                 "--rate" => options.rate = value.parse()?,
                 _ => bail!("unknown argument {name}"),
             }
@@ -131,6 +139,9 @@ fn main() -> Result<()> {
     let socket = folder.path().join("monitor1_2.sock");
     let stream = mixed(folder.path())?;
     println!("{} events at {} a second", options.events(), options.rate);
+    if options.reloads > 0 {
+        return reloads::run(&options, &socket, &stream, options.reloads);
+    }
     let without = plain(&options, &socket, &stream, None)?;
     let with = plain(&options, &socket, &stream, Some(&Sink::start(false)?))?;
     println!(

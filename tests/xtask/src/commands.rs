@@ -40,6 +40,10 @@ const COMMANDS: &[(&str, Form)] = &[
     ),
     ("cargo xtask bench cilium-socket", Form::Part("cilium")),
     (
+        "cargo xtask bench cilium-socket --reloads 100",
+        Form::Xtask("bench cilium-socket --quick --seconds 3 --rate 10000 --reloads 5"),
+    ),
+    (
         "cargo xtask bench kernel connect",
         Form::Xtask("bench kernel connect 3 20 --quick"),
     ),

@@ -41,7 +41,7 @@ cargo xtask COMMAND
   oracle bench        Hubble's decoder and metrics, then ours, on the same bytes: both speeds and their ratio
   oracle ARG...       runs the program with other arguments; without any it lists them
   bench [--bench NAME] [ARG...]  benchmarks of the pure parts and of the export, on a quiet machine; arguments go to criterion
-  bench cilium-socket [--seconds N] [--rate N]  100,000 events/s through the monitor socket: books, CPU, memory, the agent's cost
+  bench cilium-socket [--seconds N] [--rate N] [--reloads N]  100,000 events/s through the monitor socket: books, CPU, memory, the agent's cost
   bench kernel pass|connect|udp|memory [ARG...]  what the kernel programs cost (root)
 
 parts of test:
