@@ -7,7 +7,6 @@
 #![expect(clippy::print_stdout, reason = "what was measured")]
 
 use std::hint::black_box;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,10 @@ use netflume_core::otlp::logs::{LogsEncoder, LogsOptions};
 
 #[path = "../tests/support/cilium_world.rs"]
 mod cilium_world;
+#[path = "shared/compressed.rs"]
+mod compressed;
+
+use compressed::{gzip, zstd};
 
 fn stream() -> Vec<u8> {
     if let Some(path) = std::env::var_os("NETFLUME_CILIUM_STREAM") {
@@ -165,18 +168,6 @@ fn encode(
     if let Some(request) = encoder.finish() {
         each(request);
     }
-}
-
-fn gzip(body: &[u8], level: u32) -> usize {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
-    encoder.write_all(body).expect("memory takes it");
-    encoder.finish().expect("memory takes it").len()
-}
-
-fn zstd(body: &[u8], level: i32) -> usize {
-    zstd::bulk::compress(body, level)
-        .expect("memory takes it")
-        .len()
 }
 
 fn logs(c: &mut Criterion) {

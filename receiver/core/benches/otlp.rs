@@ -9,7 +9,6 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured")]
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -23,9 +22,12 @@ use netflume_core::otlp::logs::netflow::Netflow;
 use netflume_core::otlp::logs::{LogBody, LogsEncoder, LogsOptions};
 use netflume_core::otlp::metrics::{MetricsEncoder, MetricsOptions};
 
+#[path = "shared/compressed.rs"]
+mod compressed;
 #[path = "shared/full_records.rs"]
 mod full_records;
 
+use compressed::{gzip, zstd};
 use full_records::{RECORDS, records, resource};
 
 /// Every request of all records.
@@ -40,12 +42,6 @@ fn encode(encoder: &mut LogsEncoder, records: &[NetflowRecord], mut each: impl F
     }
 }
 
-fn gzip(body: &[u8], level: u32) -> usize {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
-    encoder.write_all(body).expect("memory takes it");
-    encoder.finish().expect("memory takes it").len()
-}
-
 fn logs(c: &mut Criterion) {
     let records = records();
     let mut sizes = [0; 3];
@@ -55,9 +51,7 @@ fn logs(c: &mut Criterion) {
         |request| {
             sizes[0] += request.body.len();
             sizes[1] += gzip(&request.body, 1);
-            sizes[2] += zstd::bulk::compress(&request.body, 1)
-                .expect("memory takes it")
-                .len();
+            sizes[2] += zstd(&request.body, 1);
         },
     );
     let bytes = sizes.map(|size| size as f64 / f64::from(RECORDS));
@@ -103,10 +97,7 @@ fn logs(c: &mut Criterion) {
         group.bench_function(format!("zstd {level}"), |b| {
             b.iter(|| {
                 encode(&mut encoder, &records, |request| {
-                    drop(std::hint::black_box(zstd::bulk::compress(
-                        &request.body,
-                        level,
-                    )));
+                    std::hint::black_box(zstd(&request.body, level));
                 });
             });
         });

@@ -206,37 +206,46 @@ impl Netflow<'_> {
     fn names(&self, fields: &mut impl Fields) {
         let record = self.record;
         fields.text_if_known(key!(netflow::DST_DOMAIN), record.peer_domain.as_deref());
-        if let Some(names) = &record.local_kubernetes {
-            let KubernetesNames {
-                namespace,
-                pod,
-                deployment,
-                service,
-            } = &**names;
-            fields.text_if_known(key!(netflow::SRC_K8S_POD_NAME), pod.as_deref());
-            fields.text_if_known(
+        kubernetes(
+            record.local_kubernetes.as_deref(),
+            [
+                key!(netflow::SRC_K8S_POD_NAME),
                 key!(netflow::SRC_K8S_DEPLOYMENT_NAME),
-                deployment.as_deref(),
-            );
-            fields.text_if_known(key!(netflow::SRC_K8S_SERVICE_NAME), service.as_deref());
-            fields.text_if_known(key!(netflow::SRC_K8S_NAMESPACE), namespace.as_deref());
-        }
-        if let Some(names) = &record.peer_kubernetes {
-            let KubernetesNames {
-                namespace,
-                pod,
-                deployment,
-                service,
-            } = &**names;
-            fields.text_if_known(key!(netflow::DST_K8S_POD_NAME), pod.as_deref());
-            fields.text_if_known(
+                key!(netflow::SRC_K8S_SERVICE_NAME),
+                key!(netflow::SRC_K8S_NAMESPACE),
+            ],
+            fields,
+        );
+        kubernetes(
+            record.peer_kubernetes.as_deref(),
+            [
+                key!(netflow::DST_K8S_POD_NAME),
                 key!(netflow::DST_K8S_DEPLOYMENT_NAME),
-                deployment.as_deref(),
-            );
-            fields.text_if_known(key!(netflow::DST_K8S_SERVICE_NAME), service.as_deref());
-            fields.text_if_known(key!(netflow::DST_K8S_NAMESPACE), namespace.as_deref());
-        }
+                key!(netflow::DST_K8S_SERVICE_NAME),
+                key!(netflow::DST_K8S_NAMESPACE),
+            ],
+            fields,
+        );
     }
+}
+
+/// What one end is called in Kubernetes; the keys of pod, deployment, service and namespace.
+#[inline(always)]
+fn kubernetes(names: Option<&KubernetesNames>, keys: [Key; 4], fields: &mut impl Fields) {
+    let Some(names) = names else {
+        return;
+    };
+    let KubernetesNames {
+        namespace,
+        pod,
+        deployment,
+        service,
+    } = names;
+    // One by one, so that each key stays a constant.
+    fields.text_if_known(keys[0], pod.as_deref());
+    fields.text_if_known(keys[1], deployment.as_deref());
+    fields.text_if_known(keys[2], service.as_deref());
+    fields.text_if_known(keys[3], namespace.as_deref());
 }
 
 /// `*_ip_type`: the first that fits.
