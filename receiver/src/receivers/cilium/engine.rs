@@ -9,7 +9,7 @@ use netflume_core::aggregate::selection::Selection;
 use netflume_core::enrich::cilium::answer::AgentInfo;
 use netflume_core::enrich::cilium::flow;
 use netflume_core::enrich::cilium::update::PodChange;
-use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Reason, Stage};
 use netflume_core::model::batch::{Batch, Now};
 use netflume_core::model::cilium::CiliumEvent;
 use netflume_core::model::flow::{Node, address_text, summary};
@@ -52,7 +52,6 @@ struct Output {
     logs: LogsEncoder,
     points: MetricsEncoder,
     sinks: Sinks,
-    ledger: Arc<Ledger>,
     lines: Vec<Line>,
     exchanges: ExchangePublisher,
     /// The Observer API's ring, if it is served.
@@ -115,13 +114,11 @@ impl Output {
                     spans: settings.spans,
                 },
                 Arc::clone(&resource),
-                Arc::clone(&context.sinks.ledger),
             ),
             logs: LogsEncoder::new(settings.logs),
             node_resource: resource,
             own: context.own,
             points: MetricsEncoder::new(settings.points),
-            ledger: Arc::clone(&context.sinks.ledger),
             sinks: context.sinks,
             lines: Vec::new(),
             published: context.flows,
@@ -154,10 +151,10 @@ impl Output {
     }
 
     fn book(&self, result: Result<(), Reason>) {
-        self.ledger.received(Stage::Decode, 1);
+        self.sinks.ledger.received(Stage::Decode, 1);
         match result {
-            Ok(()) => self.ledger.passed(Stage::Decode, 1),
-            Err(reason) => self.ledger.dropped(Stage::Decode, reason, 1),
+            Ok(()) => self.sinks.ledger.passed(Stage::Decode, 1),
+            Err(reason) => self.sinks.ledger.dropped(Stage::Decode, reason, 1),
         }
     }
 
@@ -175,8 +172,8 @@ impl Output {
             return Ok(());
         };
         if let Err(reason) = selection.take(event, &self.node) {
-            self.ledger.received(Stage::Logs, 1);
-            self.ledger.dropped(Stage::Logs, reason, 1);
+            self.sinks.ledger.received(Stage::Logs, 1);
+            self.sinks.ledger.dropped(Stage::Logs, reason, 1);
             return Ok(());
         }
         let exported = self.sinks.book(Signal::Logs, 1);
@@ -219,7 +216,9 @@ impl Output {
 
 impl Sink for Output {
     fn batch(&mut self, batch: &Batch) -> Result<(), EngineError> {
-        self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
+        self.sinks
+            .ledger
+            .bytes(Stage::Decode, batch.bytes.len() as u64);
         Ok(())
     }
 

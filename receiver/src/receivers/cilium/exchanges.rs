@@ -1,7 +1,5 @@
 //! Layer-7 flows in; spans and the metrics of exchanges out. Joined by [`Exchanges`]; what is lost on the way is booked.
 
-use std::sync::Arc;
-
 use crate::export::console::ConsoleError;
 use crate::export::sinks::Sinks;
 use netflume_core::aggregate::exchange::owner::Owners;
@@ -10,7 +8,7 @@ use netflume_core::aggregate::exchange::{
     Exchange, ExchangeOptions, Exchanges, Outcome, said, span,
 };
 use netflume_core::aggregate::series;
-use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Reason, Stage};
 use netflume_core::model::flow::{Flow, L7FlowType};
 use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::request::Signal;
@@ -34,21 +32,19 @@ pub(crate) struct ExchangePublisher {
     metrics: Option<ExchangeMetrics>,
     series: series::Options,
     spans: SpansEncoder,
-    ledger: Arc<Ledger>,
     /// Complete by the flow at hand; kept for its memory.
     done: Vec<Exchange>,
 }
 
 impl ExchangePublisher {
     /// `node` is the resource of what belongs to no pod.
-    pub(crate) fn new(options: Options, node: ResourceRef, ledger: Arc<Ledger>) -> Self {
+    pub(crate) fn new(options: Options, node: ResourceRef) -> Self {
         Self {
             table: Exchanges::new(options.table),
             owners: Owners::new(node),
             metrics: None,
             series: options.metrics,
             spans: SpansEncoder::new(options.spans),
-            ledger,
             done: Vec::new(),
         }
     }
@@ -73,7 +69,7 @@ impl ExchangePublisher {
         if !table.observe(flow, |exchange| done.push(exchange)) {
             return Ok(None);
         }
-        self.ledger.received(Stage::Exchanges, 1);
+        sinks.ledger.received(Stage::Exchanges, 1);
         let span = match l7.kind {
             L7FlowType::REQUEST => span::context(flow),
             _ => {
@@ -110,10 +106,10 @@ impl ExchangePublisher {
                 Outcome::Repeated => Some(Reason::Unchanged),
             };
             if let Some(reason) = lost {
-                self.ledger.dropped(Stage::Exchanges, reason, flows);
+                sinks.ledger.dropped(Stage::Exchanges, reason, flows);
                 continue;
             }
-            self.ledger.passed(Stage::Exchanges, flows);
+            sinks.ledger.passed(Stage::Exchanges, flows);
             let (Some(request), Some(said)) = (&exchange.request, said::of(&exchange)) else {
                 continue;
             };
@@ -123,8 +119,8 @@ impl ExchangePublisher {
                 && let Some(span) = span::of(&exchange, said, &resource)
             {
                 if !span.context.is_sampled() {
-                    self.ledger.received(Stage::Spans, 1);
-                    self.ledger.dropped(Stage::Spans, Reason::Sampled, 1);
+                    sinks.ledger.received(Stage::Spans, 1);
+                    sinks.ledger.dropped(Stage::Spans, Reason::Sampled, 1);
                 } else if sinks.book(Signal::Traces, 1)
                     && let Some(request) = self.spans.push(&span)
                 {
@@ -162,7 +158,8 @@ impl ExchangePublisher {
     pub(crate) fn close(&mut self, unix_ns: u64, sinks: &mut Sinks) -> Result<(), ConsoleError> {
         let Self { table, done, .. } = self;
         let waiting = table.close(|exchange| done.push(exchange));
-        self.ledger
+        sinks
+            .ledger
             .dropped(Stage::Exchanges, Reason::Shutdown, waiting);
         self.publish(unix_ns, sinks)
     }

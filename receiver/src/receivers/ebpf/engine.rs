@@ -8,7 +8,7 @@ use netflume_core::aggregate::netflow::FlowTable;
 use netflume_core::aggregate::network_metrics::NetworkMetrics;
 use netflume_core::aggregate::series;
 use netflume_core::decode::kernel;
-use netflume_core::ledger::{Ledger, Reason, Stage};
+use netflume_core::ledger::{Reason, Stage};
 use netflume_core::model::batch::{Batch, BatchKind, Now};
 use netflume_core::model::metrics::ResourceMetrics;
 use netflume_core::model::netflow::NetflowRecord;
@@ -38,7 +38,6 @@ pub(crate) struct EbpfEngine {
     logs: LogsEncoder,
     points: MetricsEncoder,
     sinks: Sinks,
-    ledger: Arc<Ledger>,
     /// Of the interval that ends; kept for its memory.
     records: Vec<NetflowRecord>,
 }
@@ -60,7 +59,6 @@ impl EbpfEngine {
             series: settings.series,
             logs: LogsEncoder::new(settings.logs),
             points: MetricsEncoder::new(settings.points),
-            ledger: Arc::clone(&context.sinks.ledger),
             sinks: context.sinks,
             records: Vec::new(),
         }
@@ -70,7 +68,7 @@ impl EbpfEngine {
         let Self {
             table,
             directory,
-            ledger,
+            sinks,
             ..
         } = self;
         let mut malformed = 0;
@@ -81,6 +79,7 @@ impl EbpfEngine {
                 tracing::debug!(%error, "kernel record skipped");
             }
         });
+        let ledger = &sinks.ledger;
         ledger.received(Stage::Decode, count);
         ledger.passed(Stage::Decode, count - malformed);
         ledger.dropped(Stage::Decode, Reason::Malformed, malformed);
@@ -105,7 +104,7 @@ impl EbpfEngine {
                 }
             },
         );
-        table.book(&self.ledger);
+        table.book(&self.sinks.ledger);
         let points = self
             .metrics
             .as_mut()
@@ -147,7 +146,9 @@ impl Engine for EbpfEngine {
         match batch.kind {
             BatchKind::INTERVAL => self.flush(batch.unix_ns)?,
             _ => {
-                self.ledger.bytes(Stage::Decode, batch.bytes.len() as u64);
+                self.sinks
+                    .ledger
+                    .bytes(Stage::Decode, batch.bytes.len() as u64);
                 self.decode(&batch.bytes);
             }
         }
