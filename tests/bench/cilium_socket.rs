@@ -14,7 +14,7 @@
 //! - and the agent alone, without a client: the difference is what our connection costs it.
 //!
 //! With `--reloads N` (as root, because connections of this machine are watched too) it reloads its configuration `N` times under that load instead,
-//! and shows the books.
+//! and shows what each stage received, passed and dropped.
 //!
 //! CPU is user and system time of the whole process, start included, as a share of one core; memory is the most that was resident.
 

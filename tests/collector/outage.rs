@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result};
 use netflume_tests::agent::Agent;
 use netflume_tests::collector::Collector;
-use netflume_tests::http;
 use netflume_tests::namespace::in_new_namespace;
+use netflume_tests::page::Page;
 use netflume_tests::traffic;
 use netflume_tests::wait;
 
@@ -27,25 +27,19 @@ fn config(collector: &Collector, queue: &str) -> String {
 
 /// Our own counters, as our page shows them.
 struct Books {
-    received: f64,
-    passed: f64,
-    dropped: f64,
+    received: u64,
+    passed: u64,
+    dropped: u64,
 }
 
 /// What the export queue took in, what the Collector answered for, and what was lost on that way.
 fn books(page: SocketAddr) -> Result<Books> {
-    let samples = http::samples(&http::get(page, "/metrics")?)?;
-    let sum = |metric: &str, stages: &[&str]| -> f64 {
-        let fits = |sample: &&http::Sample| {
-            let stage = sample.labels.get("stage").map(String::as_str);
-            sample.metric == metric && stage.is_some_and(|stage| stages.contains(&stage))
-        };
-        samples.iter().filter(fits).map(|sample| sample.value).sum()
-    };
+    let page = Page::read(page)?;
+    let (queue, export) = (page.stage("queue"), page.stage("export"));
     Ok(Books {
-        received: sum("netflume_received_total", &["queue"]),
-        passed: sum("netflume_passed_total", &["export"]),
-        dropped: sum("netflume_dropped_total", &["queue", "export"]),
+        received: queue.received,
+        passed: export.passed,
+        dropped: queue.dropped + export.dropped,
     })
 }
 
@@ -68,7 +62,7 @@ fn within_the_queue() -> Result<()> {
     let at_first = books(page)?;
     wait::until("items of the outage wait in the queue", || {
         let books = books(page).ok()?;
-        (books.received >= at_first.received + 20.0).then_some(())
+        (books.received >= at_first.received + 20).then_some(())
     })?;
 
     collector.restart()?;
@@ -76,7 +70,7 @@ fn within_the_queue() -> Result<()> {
     for exchange in [before, during, after] {
         both_ends_are_exact(&collector, &exchange)?;
     }
-    assert_eq!(books(page)?.dropped, 0.0);
+    assert_eq!(books(page)?.dropped, 0);
     let status = agent.stop()?;
     assert!(status.success(), "{status}: {}", agent.stderr());
     Ok(())
@@ -98,14 +92,14 @@ fn beyond_the_queue() -> Result<()> {
     collector.stop()?;
     wait::until("the queue overflows", || {
         traffic::tcp(ip, 10, 20).ok()?;
-        (books(page).ok()?.dropped > 30.0).then_some(())
+        (books(page).ok()?.dropped > 30).then_some(())
     })?;
     collector.restart()?;
     // Points of metrics keep coming with each interval; between two of them everything has been answered for.
     let mut seen = String::new();
     wait::until("the books balance with the Collector's files", || {
         let books = books(page).ok()?;
-        let arrived = (collector.logs().ok()?.len() + collector.points().ok()?.len()) as f64;
+        let arrived = (collector.logs().ok()?.len() + collector.points().ok()?.len()) as u64;
         seen = format!(
             "queue received {}, Collector answered for {}, lost {}; its files hold {arrived}",
             books.received, books.passed, books.dropped
